@@ -1,0 +1,1 @@
+//! Failures on the wire: status, type, code, in the shape of the API that was called.

@@ -1,0 +1,1 @@
+//! A changed configuration is taken while running, whole or not at all.

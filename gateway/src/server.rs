@@ -1,0 +1,1 @@
+//! Paths, handlers and the life of the server.

@@ -1,0 +1,1 @@
+//! Everything that runs is put together, started and stopped here.
