@@ -14,6 +14,9 @@ use crate::config::{ProviderConfig, ProviderLimits};
 use crate::reply::{Chunk, Usage};
 use crate::request::{ChatRequest, EmbedRequest};
 
+pub mod http;
+pub mod sse;
+
 /// One try at one deployment.
 #[derive(Debug, Clone)]
 pub struct ProviderCall<R = ChatRequest> {
