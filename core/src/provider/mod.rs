@@ -16,6 +16,10 @@ use crate::request::{ChatRequest, EmbedRequest};
 
 pub mod http;
 pub mod sse;
+#[cfg(test)]
+// Unused until each vendor's golden tests are here.
+#[allow(dead_code)]
+mod tests;
 
 /// One try at one deployment.
 #[derive(Debug, Clone)]
