@@ -5,7 +5,6 @@
 //! and parses nothing, so it finds what is written plainly, which is how this house writes.
 
 use std::fmt;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -217,7 +216,7 @@ fn leftover(line: &str) -> Option<String> {
 /// Whether a path exists in the checkout; for rules about whole folders.
 #[cfg(test)]
 fn exists(path: &str) -> bool {
-    shell::root().join(Path::new(path)).exists()
+    shell::root().join(path).exists()
 }
 
 #[cfg(test)]

@@ -1,0 +1,68 @@
+//! The fake vendor itself: what it plays is what a client reads.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stellwerk_tests::client::{Reply, Stream, client};
+use stellwerk_tests::vendor::{End, Script, Told, Vendor};
+
+async fn ask(vendor: &Vendor, stream: bool) -> reqwest::Response {
+    let url = format!("{}/chat/completions", vendor.base_url("openai"));
+    let body = json!({ "model": "m", "stream": stream, "messages": [] });
+    client().post(url).json(&body).send().await.expect("an answer")
+}
+
+#[tokio::test]
+async fn a_script_is_played_whole_and_streamed() {
+    let vendor = Vendor::start().await;
+    vendor.plays("m", [Script::answer(["Hal", "lo"]).uses(7, 2)]);
+
+    let whole = Reply::read(ask(&vendor, false).await).await;
+    assert_eq!(whole.text(), "Hallo");
+    assert_eq!(whole.body["usage"]["prompt_tokens"], 7);
+
+    let stream = Stream::new(ask(&vendor, true).await).whole().await;
+    assert_eq!(stream.text(), "Hallo");
+    assert!(stream.done && stream.clean);
+}
+
+#[tokio::test]
+async fn scripts_are_played_in_turn_and_the_last_again() {
+    let vendor = Vendor::start().await;
+    vendor.plays("m", [Script::status(429).retry_after("3"), Script::words(1)]);
+    let statuses =
+        [ask(&vendor, false).await, ask(&vendor, false).await, ask(&vendor, false).await]
+            .map(|response| response.status().as_u16());
+    assert_eq!(statuses, [429, 200, 200]);
+}
+
+#[tokio::test]
+async fn a_cut_stream_is_a_broken_connection() {
+    let vendor = Vendor::start().await;
+    vendor.plays("m", [Script::words(5).ends(End::CutAfter(2))]);
+    let stream = Stream::new(ask(&vendor, true).await).whole().await;
+    assert_eq!(stream.text(), "w1 w2 ");
+    assert!(!stream.clean && !stream.done);
+}
+
+#[tokio::test]
+async fn leaving_early_is_seen_and_leaving_after_the_end_is_not() {
+    let vendor = Vendor::start().await;
+    vendor.plays("m", [Script::words(3).ends(End::StallAfter(1)), Script::words(1)]);
+    let mut stream = Stream::new(ask(&vendor, true).await);
+    assert_eq!(stream.next_text().await.as_deref(), Some("w1 "));
+    drop(stream);
+    let seen = &vendor.seen()[0];
+    assert!(seen.dropped_within(Duration::from_secs(5)).await.is_some());
+
+    Stream::new(ask(&vendor, true).await).whole().await;
+    assert!(!vendor.seen()[1].was_dropped());
+}
+
+#[tokio::test]
+async fn usage_can_be_missing() {
+    let vendor = Vendor::start().await;
+    vendor.plays("m", [Script::words(1).told(Told::Nothing)]);
+    let whole = Reply::read(ask(&vendor, false).await).await;
+    assert_eq!(whole.body.get("usage"), None::<&Value>);
+}

@@ -1,0 +1,3 @@
+//! The whole product, by area. One binary, so that it is linked once.
+
+mod fixture;
