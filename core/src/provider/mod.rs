@@ -14,8 +14,14 @@ use crate::config::{ProviderConfig, ProviderLimits};
 use crate::reply::{Chunk, Usage};
 use crate::request::{ChatRequest, EmbedRequest};
 
+pub mod anthropic;
+mod claude;
+pub mod events;
+mod fanout;
 pub mod http;
+mod schema;
 pub mod sse;
+mod turns;
 #[cfg(test)]
 // Unused until each vendor's golden tests are here.
 #[allow(dead_code)]
