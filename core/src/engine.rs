@@ -1,21 +1,44 @@
 //! The walk: the only room that knows all the steps.
 //!
-//! Start reading at [`Engine::answer`].
+//! ```text
+//! request ─ guard ─ classify ─ route ─ budget ─ provider ─ judge ─ settle ─ reply
+//! ```
+//!
+//! Start reading at [`Engine::answer`]; the steps stand in `engine/walk.rs`, one attempt (hold,
+//! call, settle) in `engine/attempt.rs`. Knows nothing of HTTP, SQL or any vendor's format.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::caller::Caller;
 use crate::catalog::Model;
+use crate::classify::{Classifier, Input, rules::Rules};
 use crate::config::Config;
+use crate::engine::face::Face;
+use crate::engine::walk::Walk;
 use crate::ids::{ModelId, ProviderId, RequestId};
-use crate::provider::BuildError;
-use crate::reply::{Embedded, Event, Failure};
+use crate::provider::{BuildError, Provider};
+use crate::reply::{Embedded, Event, Failure, FailureKind, Words};
 use crate::request::{Call, ChatRequest, EmbedRequest};
+use crate::route::health::{HealthBook, Standing};
 use crate::store::Store;
 use crate::trace::{Classification, Trace};
+
+mod attempt;
+mod embed;
+mod face;
+mod figures;
+mod walk;
+
+/// How many events wait for a slow face before the vendor has to wait too.
+const EVENTS_WAITING: usize = 512;
 
 /// The engine. A cheap handle: clones share everything.
 #[derive(Clone)]
@@ -23,7 +46,22 @@ pub struct Engine {
     inner: Arc<Inner>,
 }
 
-struct Inner {}
+struct Inner {
+    live: ArcSwap<Live>,
+    store: Arc<dyn Store>,
+    health: HealthBook,
+    running: TaskTracker,
+    /// Cancelled when running calls must end.
+    stop: CancellationToken,
+    closed: AtomicBool,
+}
+
+/// What a reload replaces as a whole.
+struct Live {
+    config: Arc<Config>,
+    providers: HashMap<ProviderId, Arc<dyn Provider>>,
+    classifier: Arc<dyn Classifier>,
+}
 
 /// An answer on its way. Dropping it, or [`Answer::cancel`], cancels the vendor's call; what ran
 /// is settled all the same, by the engine's own task.
@@ -55,65 +93,120 @@ pub struct Health {
 impl Engine {
     /// Makes the engine of a configuration and a store.
     pub fn new(config: Arc<Config>, store: Arc<dyn Store>) -> Result<Engine, BuildError> {
-        let _ = (config, store);
-        unimplemented!()
+        let inner = Inner {
+            live: ArcSwap::from_pointee(Live::build(config)?),
+            store,
+            health: HealthBook::default(),
+            running: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            closed: AtomicBool::new(false),
+        };
+        Ok(Engine { inner: Arc::new(inner) })
     }
 
     /// Takes a new configuration, whole or not at all; running calls keep the old one.
     pub fn reload(&self, config: Arc<Config>) -> Result<(), BuildError> {
-        let _ = config;
-        unimplemented!()
+        self.inner.live.store(Arc::new(Live::build(config)?));
+        Ok(())
     }
 
     /// The configuration that new calls use.
     pub fn config(&self) -> Arc<Config> {
-        unimplemented!()
+        self.inner.live.load().config.clone()
     }
 
     /// The store.
     pub fn store(&self) -> &Arc<dyn Store> {
-        unimplemented!()
+        &self.inner.store
     }
 
-    /// One question through the whole walk. Returns at once.
+    /// One question through the whole walk. Returns at once; a task that the engine owns does
+    /// the work, so that a face that goes away cancels a call but never forgets to settle it.
     pub fn answer(&self, call: Call<ChatRequest>) -> Answer {
-        let _ = (call, &self.inner);
-        unimplemented!()
+        let (events, receiver) = mpsc::channel(EVENTS_WAITING);
+        let request_id = call.id.clone();
+        let face = Face::new(events);
+        let inner = self.inner.clone();
+        self.inner.running.spawn(async move {
+            let outcome = match inner.open_for(&call.id) {
+                Ok(()) => Walk::begin(inner, call, face.clone()).answer().await,
+                Err(stopping) => Err(stopping),
+            };
+            if let Err(failure) = outcome {
+                figures::refused_or_failed(&failure);
+                face.tell(Event::Failed(failure)).await;
+            }
+        });
+        Answer { request_id, events: receiver }
     }
 
     /// Texts to vectors, held, settled and booked like an answer.
     pub async fn embed(&self, call: Call<EmbedRequest>) -> Result<Embedded, Box<Failure>> {
-        let _ = call;
-        unimplemented!()
+        self.inner.open_for(&call.id)?;
+        let (reply, received) = oneshot::channel();
+        let (inner, id) = (self.inner.clone(), call.id.clone());
+        self.inner.running.spawn(embed::embed(inner, call, reply));
+        let outcome = received.await.unwrap_or_else(|_| Err(internal(id, "the call was lost")));
+        outcome.inspect_err(|failure| figures::refused_or_failed(failure))
     }
 
     /// The decision without the call: guard, classify, route.
     pub async fn decide(&self, call: Call<ChatRequest>) -> Result<Trace, Box<Failure>> {
-        let _ = call;
-        unimplemented!()
+        let (events, _receiver) = mpsc::channel(1);
+        Walk::begin(self.inner.clone(), call, Face::new(events)).decide().await
     }
 
     /// What kind of work a text is, as the engine's classifier sees it.
     pub fn classify(&self, text: &str) -> Classification {
-        let _ = text;
-        unimplemented!()
+        self.inner.live.load().classifier.classify(&Input::text(text))
     }
 
     /// The models that this caller may use, by key and grants.
     pub fn models_for(&self, caller: &Caller) -> Vec<Arc<Model>> {
-        let _ = caller;
-        unimplemented!()
+        let config = self.config();
+        let use_case = caller.use_case.as_ref();
+        let may_use = |model: &&Arc<Model>| {
+            crate::route::may_use(&config, caller, use_case, &model.id, true)
+        };
+        config.catalog.iter().filter(may_use).cloned().collect()
     }
 
-    /// How every deployment does right now.
+    /// How every deployment does right now, in this process.
     pub fn health(&self) -> Vec<Health> {
-        unimplemented!()
+        let (config, now) = (self.config(), Instant::now());
+        let places = config.catalog.iter().flat_map(|model| {
+            model.deployments.iter().map(move |deployment| (model.clone(), deployment.clone()))
+        });
+        places.map(|(model, deployment)| self.health_of(&model, &deployment, now)).collect()
+    }
+
+    fn health_of(&self, model: &Model, place: &crate::catalog::Deployment, now: Instant) -> Health {
+        let record = crate::route::record(&self.inner.health, model, place);
+        let resting = match record.standing(now) {
+            Standing::Resting(rest) => {
+                let why = record.last_error().unwrap_or_else(|| "failures in a row".to_owned());
+                Some(format!("{why}; rests for {} s yet", rest.as_secs().max(1)))
+            }
+            Standing::Healthy | Standing::Busy => None,
+        };
+        Health {
+            model: model.id.clone(),
+            provider: place.provider.clone(),
+            healthy: resting.is_none(),
+            in_flight: record.in_flight(),
+            first_token_ms: record.first_token_ms(),
+            resting,
+        }
     }
 
     /// Refuses new calls, lets running ones finish for `grace`, then cancels and settles them.
     pub async fn shutdown(&self, grace: Duration) {
-        let _ = grace;
-        unimplemented!()
+        self.inner.closed.store(true, Ordering::SeqCst);
+        self.inner.running.close();
+        if tokio::time::timeout(grace, self.inner.running.wait()).await.is_err() {
+            self.inner.stop.cancel();
+            self.inner.running.wait().await;
+        }
     }
 }
 
@@ -122,4 +215,37 @@ impl Answer {
     pub fn cancel(&mut self) {
         self.events.close();
     }
+}
+
+impl Inner {
+    fn open_for(&self, id: &RequestId) -> Result<(), Box<Failure>> {
+        if !self.closed.load(Ordering::SeqCst) {
+            return Ok(());
+        }
+        let message = Words::new(
+            "The server is stopping. Try again in a moment.",
+            "Der Server hält gerade an. Bitte gleich noch einmal versuchen.",
+        );
+        Err(Box::new(Failure::new(id.clone(), FailureKind::ShuttingDown, message)))
+    }
+}
+
+impl Live {
+    fn build(config: Arc<Config>) -> Result<Live, BuildError> {
+        let providers = config
+            .providers
+            .iter()
+            .map(|(id, provider)| Ok((id.clone(), crate::provider::build(provider)?)))
+            .collect::<Result<_, BuildError>>()?;
+        Ok(Live { config, providers, classifier: Arc::new(Rules) })
+    }
+}
+
+/// Our own fault: the log has the cause, the caller the request id.
+fn internal(id: RequestId, what: &str) -> Box<Failure> {
+    let message = Words::new(
+        format!("Something went wrong on our side ({what}). Quote {id} to your admin."),
+        format!("Bei uns ist etwas schiefgegangen ({what}). Nennen Sie Ihrer Administration {id}."),
+    );
+    Box::new(Failure::new(id, FailureKind::Internal, message))
 }

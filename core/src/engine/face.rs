@@ -1,0 +1,29 @@
+//! The way back to whoever asked, and the moment at which they are gone.
+
+use tokio::sync::mpsc;
+
+use crate::reply::Event;
+
+/// Where events go. Telling a face that is gone does nothing: the walk notices by
+/// [`Face::gone`], cancels and settles.
+#[derive(Debug, Clone)]
+pub(super) struct Face {
+    events: mpsc::Sender<Event>,
+}
+
+impl Face {
+    pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
+        Face { events }
+    }
+
+    /// Hands an event over, waiting for room.
+    pub(super) async fn tell(&self, event: Event) {
+        // The only error is a receiver that is gone, which `gone` reports to the walk.
+        let _ = self.events.send(event).await;
+    }
+
+    /// Resolves when nobody listens any more.
+    pub(super) async fn gone(&self) {
+        self.events.closed().await;
+    }
+}

@@ -1,0 +1,1135 @@
+//! The steps of one call, in order, and what happens between attempts.
+//!
+//! [`Walk::answer`] is the story. Guard, classify and route decide at once; then attempts follow
+//! one another until one holds: retries, fail-over and escalation are moves along the decision.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use jiff::tz::TimeZone;
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::{self, Attempt, NoHold, Payload, Plan, Settled};
+use super::face::Face;
+use super::{Inner, Live, internal};
+use crate::catalog::{Model, Tokenizer, tokens};
+use crate::classify::{self, Input};
+use crate::config::{ClassifyMode, InjectionAction, ProviderKind, Strategy};
+use crate::guard::{self, Inspection, redact};
+use crate::ids::{ModelId, Node, UseCase};
+use crate::judge;
+use crate::ledger::{AttemptReason, Ending, Entry};
+use crate::money::{Cost, Currency};
+use crate::provider::{ProviderError, ProviderErrorKind};
+use crate::reply::{BudgetRefusal, Chunk, Done, Event, Failure, FailureKind, Words};
+use crate::request::{BudgetPeriod, Call, ChatRequest, ResponseFormat, Sensitivity, Target};
+use crate::route::{self, Needs, Question, Refused};
+use crate::store::StoreError;
+use crate::trace::{Candidate, Classification, Decision, Judgement, Place, Trace};
+
+/// The longest wait before the same deployment is tried again.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before the first retry; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Beyond this many bytes the guard and the classifier read on a thread of their own, so that a
+/// long document does not stop other people's streams.
+const LONG_TEXT: usize = 32 * 1024;
+
+/// One call on its way.
+pub(super) struct Walk {
+    inner: Arc<Inner>,
+    live: Arc<Live>,
+    call: Call<()>,
+    face: Face,
+    started: Instant,
+    /// The request as it came, and as it goes where findings are hidden.
+    raw: Arc<ChatRequest>,
+    redacted: Option<(Arc<ChatRequest>, Arc<redact::Map>)>,
+    use_case: Option<UseCase>,
+    levels: Vec<Node>,
+    trace: Trace,
+    attempts: u32,
+    cost: Cost,
+    /// Whether the face was told to forget a rejected answer.
+    replaced: bool,
+}
+
+/// What the guard and the classifier said.
+struct Read {
+    inspection: Inspection,
+    classification: Classification,
+    level: Sensitivity,
+}
+
+/// Why the walk must stop though the vendor would go on.
+#[derive(Clone, Copy)]
+enum Interrupt {
+    FaceGone,
+    TimeUp,
+    Stopping,
+}
+
+/// How an attempt came out.
+enum Outcome {
+    /// Whole and settled.
+    Answered(Box<Settled>),
+    /// Settled; the error decides what comes next.
+    Failed {
+        error: ProviderError,
+        /// What was shown for good.
+        shown: Option<Shown>,
+        /// The vendor refused what only the judge wanted.
+        refuses_logprobs: bool,
+    },
+}
+
+/// What a face has seen of an attempt that broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shown {
+    /// Text: another model may begin again.
+    Text,
+    /// Tool arguments, or text bound to a schema: nobody may begin again.
+    Binding,
+}
+
+/// What comes after a failed try.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    SamePlace(Duration),
+    OtherPlace,
+    OtherModel,
+    GiveUp,
+}
+
+impl Walk {
+    pub(super) fn begin(inner: Arc<Inner>, call: Call<ChatRequest>, face: Face) -> Walk {
+        let live = inner.live.load_full();
+        let Call { id, caller, target, request, options } = call;
+        let use_case = caller.use_case.clone().or_else(|| options.use_case.clone());
+        let levels = levels_of(&caller.levels, use_case.as_ref());
+        let trace = Trace::new(id.clone(), caller.node.clone(), caller.channel);
+        Walk {
+            inner,
+            live,
+            face,
+            started: Instant::now(),
+            raw: Arc::new(request),
+            redacted: None,
+            use_case,
+            levels,
+            trace,
+            attempts: 0,
+            cost: Cost::ZERO,
+            replaced: false,
+            call: Call { id, caller, target, request: (), options },
+        }
+    }
+
+    /// The whole story.
+    pub(super) async fn answer(mut self) -> Result<(), Box<Failure>> {
+        let read = self.read().await?;
+        let decision = self.route(&read)?;
+        let answered = self.attempts(&decision, &read).await?;
+        self.done(*answered).await;
+        Ok(())
+    }
+
+    /// The story up to the decision.
+    pub(super) async fn decide(mut self) -> Result<Trace, Box<Failure>> {
+        let read = self.read().await?;
+        self.route(&read)?;
+        Ok(self.trace)
+    }
+
+    // ---- guard, classify -------------------------------------------------------------------
+
+    async fn read(&mut self) -> Result<Read, Box<Failure>> {
+        let bytes: usize = self.raw.messages.iter().flat_map(|m| m.texts()).map(str::len).sum();
+        let (request, live) = (self.raw.clone(), self.live.clone());
+        let said = self.call.options.sensitivity;
+        let reading = move || read(&request, &live, said);
+        let outcome = match bytes {
+            0..LONG_TEXT => reading(),
+            _ => match tokio::task::spawn_blocking(reading).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Err(self.fail_closed()),
+            },
+        };
+        let Ok((inspection, classification, redacted)) = outcome else {
+            return Err(self.fail_closed());
+        };
+        self.redacted = redacted.map(|(request, map)| (Arc::new(request), Arc::new(map)));
+        let level = self.level(&classification);
+        self.trace.guard = Some(inspection.findings.clone());
+        self.trace.classification = Some(classification.clone());
+        self.trace.sensitivity = Some(level);
+        let blocks = self.live.config.guard.injection == InjectionAction::Block;
+        if blocks && inspection.is_attack() {
+            return Err(self.failure(FailureKind::Guard, attack_words()));
+        }
+        Ok(Read { inspection, classification, level })
+    }
+
+    /// What the classifier found, raised by request and key; where it is unsure, at least
+    /// internal. Without a classifier, what the request says.
+    fn level(&self, found: &Classification) -> Sensitivity {
+        let said = self.call.options.sensitivity.unwrap_or(Sensitivity::Public);
+        let floor = self.call.caller.floor.unwrap_or(Sensitivity::Public);
+        let careful = match found.stage.as_str() {
+            "off" => found.sensitivity,
+            _ if found.unsure => found.sensitivity.max(Sensitivity::Internal),
+            _ => found.sensitivity,
+        };
+        careful.max(said).max(floor)
+    }
+
+    fn fail_closed(&self) -> Box<Failure> {
+        tracing::error!(request.id = %self.call.id, "a guard failed; the request was not sent");
+        self.failure(
+            FailureKind::Guard,
+            Words::new(
+                "The safety check could not run, so nothing was sent. Try again, or tell your admin.",
+                "Die Sicherheitsprüfung konnte nicht laufen, daher wurde nichts gesendet. Versuchen Sie es erneut oder informieren Sie Ihre Administration.",
+            ),
+        )
+    }
+
+    // ---- route -----------------------------------------------------------------------------
+
+    fn route(&mut self, read: &Read) -> Result<Decision, Box<Failure>> {
+        let pressure = self.inner.store.pressure(&self.levels, attempt::now());
+        let raw = self.raw.clone();
+        let estimate = move |tokenizer: Tokenizer| tokens::estimate(&raw, tokenizer);
+        let question = Question {
+            caller: &self.call.caller,
+            use_case: self.use_case.as_ref(),
+            target: &self.call.target,
+            needs: Needs::of(&self.raw),
+            classification: &read.classification,
+            level: read.level,
+            findings: findings_level(&read.inspection),
+            fallback: &self.call.options.fallback,
+            pressure: pressure.as_ref().map(|(node, share)| (node, *share)),
+            input_tokens: &estimate,
+            input_bytes: tokens::bound(&self.raw, Tokenizer::Unpublished),
+            now: self.started,
+        };
+        let chosen = route::choose(&self.live.config, &self.inner.health, &question);
+        self.trace.pressure = pressure;
+        match chosen {
+            Ok(decision) => {
+                self.trace.decision = Some(decision.clone());
+                Ok(decision)
+            }
+            Err(refused) => Err(self.refused(*refused)),
+        }
+    }
+
+    fn refused(&mut self, refused: Refused) -> Box<Failure> {
+        self.trace.decision = Some(Decision {
+            policy: None,
+            strategy: "refused".to_owned(),
+            candidates: Vec::new(),
+            rejected: refused.rejected,
+            reasons: Vec::new(),
+        });
+        let mut failure = self.failure(refused.kind, refused.message);
+        failure.retry_after_s = refused.retry_after.map(|rest| rest.as_secs().max(1));
+        failure
+    }
+
+    // ---- attempts --------------------------------------------------------------------------
+
+    /// Moves along the decision until an attempt holds.
+    async fn attempts(
+        &mut self,
+        decision: &Decision,
+        read: &Read,
+    ) -> Result<Box<Settled>, Box<Failure>> {
+        let mut reason = AttemptReason::First;
+        let mut before: Option<Before> = None;
+        let mut rejected: Option<Box<Settled>> = None;
+        let mut last_error = None;
+        let mut rung = 0;
+        'models: while let Some(candidate) = decision.candidates.get(rung) {
+            let model = self.model(&candidate.model)?;
+            let mut tries = 0;
+            let mut place = 0;
+            while let Some(at) = candidate.places.get(place) {
+                let judged = self.next_rung(decision, rung).is_some();
+                let plan = self.plan(reason, &model, at, decision, read, judged);
+                let attempt = match self.hold(plan).await {
+                    Ok(attempt) => attempt,
+                    Err(NoHold::Refused(refusal)) => {
+                        if reason == AttemptReason::First
+                            && let Some(cheaper) = self.cheaper(decision, rung)
+                        {
+                            self.note_unaffordable(&candidate.model);
+                            rung = cheaper;
+                            continue 'models;
+                        }
+                        return Err(self.over_budget(refusal));
+                    }
+                    Err(NoHold::Failed(error)) => return Err(self.store_failed(error)),
+                };
+                let hedge = self.hedge(decision, rung, place, reason, read);
+                match self.run(attempt, hedge, &mut before, judged).await? {
+                    Outcome::Answered(settled) => {
+                        let Some(next) = self.next_rung(decision, rung) else {
+                            return Ok(settled);
+                        };
+                        if self.good_enough(&settled, decision, read).await? {
+                            self.face.tell(Event::Accepted { attempt: settled.attempt }).await;
+                            return Ok(settled);
+                        }
+                        before = Some(Before::rejected(&settled));
+                        rejected = Some(settled);
+                        reason = AttemptReason::Escalation;
+                        rung = next;
+                        continue 'models;
+                    }
+                    Outcome::Failed { error, shown, refuses_logprobs } => {
+                        if shown == Some(Shown::Binding) {
+                            return Err(self.upstream_failed(&error));
+                        }
+                        if refuses_logprobs {
+                            reason = AttemptReason::Retry;
+                            continue;
+                        }
+                        let more = place + 1 < candidate.places.len()
+                            || rung + 1 < decision.candidates.len();
+                        let retries = self.max_retries(at);
+                        let next = next_move(&error, tries, retries, shown.is_some(), more);
+                        last_error = Some(error);
+                        match next {
+                            Next::SamePlace(pause) => {
+                                self.pause(pause).await?;
+                                tries += 1;
+                                reason = AttemptReason::Retry;
+                            }
+                            Next::OtherPlace => {
+                                place += 1;
+                                tries = 0;
+                                reason = AttemptReason::Failover;
+                            }
+                            Next::OtherModel => break,
+                            Next::GiveUp => break 'models,
+                        }
+                    }
+                }
+            }
+            reason = AttemptReason::Failover;
+            rung += 1;
+        }
+        // A rejected answer is better than none, as long as the face still has it.
+        if let (Some(settled), false) = (rejected, self.replaced) {
+            self.face.tell(Event::Accepted { attempt: settled.attempt }).await;
+            return Ok(settled);
+        }
+        match last_error {
+            Some(error) => Err(self.upstream_failed(&error)),
+            None => Err(internal(self.call.id.clone(), "no candidate was tried")),
+        }
+    }
+
+    fn max_retries(&self, place: &Place) -> u32 {
+        let provider = self.live.providers.get(&place.provider);
+        provider.map_or(1, |provider| provider.limits().max_retries)
+    }
+
+    fn model(&self, id: &ModelId) -> Result<Arc<Model>, Box<Failure>> {
+        let model = self.live.config.catalog.get(id).cloned();
+        model.ok_or_else(|| internal(self.call.id.clone(), "a chosen model is gone"))
+    }
+
+    /// The rung that an answer of this one may be given up for: only in a cascade, never down,
+    /// and not while the budget presses.
+    fn next_rung(&self, decision: &Decision, rung: usize) -> Option<usize> {
+        let policy = self.live.config.policies.get(decision.policy.as_ref()?)?;
+        if policy.strategy != Strategy::Cascade || self.pressed() {
+            return None;
+        }
+        let next = decision.candidates.get(rung + 1)?;
+        (next.tier >= decision.candidates[rung].tier).then_some(rung + 1)
+    }
+
+    fn pressed(&self) -> bool {
+        let degrade_at = self.live.config.budget.degrade_at;
+        self.trace.pressure.as_ref().is_some_and(|(_, share)| *share >= degrade_at)
+    }
+
+    /// A later candidate of the policy whose price is lower: for a budget that has little left.
+    fn cheaper(&self, decision: &Decision, rung: usize) -> Option<usize> {
+        decision.policy.as_ref()?;
+        let price = |candidate: &Candidate| {
+            let model = self.live.config.catalog.get(&candidate.model)?;
+            Some(model.deployments[candidate.places[0].deployment].price.worst_case(1_000, 1_000))
+        };
+        let now = price(&decision.candidates[rung])?;
+        (rung + 1..decision.candidates.len())
+            .find(|&later| price(&decision.candidates[later]).is_some_and(|cost| cost < now))
+    }
+
+    fn note_unaffordable(&mut self, model: &ModelId) {
+        if let Some(decision) = self.trace.decision.as_mut() {
+            decision.reasons.push(format!("{model} would not fit the budget"));
+        }
+    }
+
+    fn plan(
+        &mut self,
+        reason: AttemptReason,
+        model: &Arc<Model>,
+        place: &Place,
+        decision: &Decision,
+        read: &Read,
+        judged: bool,
+    ) -> Plan {
+        let config = self.live.config.clone();
+        let asked = self.raw.max_output_tokens;
+        let limit = route::output_limit(&config, decision.policy.as_ref(), asked, model);
+        let (request, hidden) = self.sent(place.redact, limit);
+        let deployment = &model.deployments[place.deployment];
+        let record = route::record(&self.inner.health, model, deployment);
+        let logprobs_for_judge = judged
+            && !request.logprobs
+            && self.gives_logprobs(model, place)
+            && !record.refuses_logprobs();
+        Plan {
+            reason,
+            model: model.clone(),
+            place: place.clone(),
+            payload: Payload::Chat(request),
+            output_limit: limit,
+            hidden,
+            logprobs_for_judge,
+            draft: self.draft(reason, model, place, decision, read),
+        }
+    }
+
+    /// Log probabilities are asked of vendors that document them, never of a reasoning model,
+    /// which refuses them.
+    fn gives_logprobs(&self, model: &Model, place: &Place) -> bool {
+        let kind = self.live.config.providers.get(&place.provider).map(|provider| provider.kind);
+        let documented = matches!(
+            kind,
+            Some(ProviderKind::OpenAi | ProviderKind::Azure | ProviderKind::Gemini | ProviderKind::Simulated)
+        );
+        documented && model.abilities.logprobs && !model.abilities.reasoning
+    }
+
+    /// What goes out: redacted or raw, always with an output limit, so that the hold is a bound.
+    fn sent(&mut self, redact: bool, limit: u32) -> (Arc<ChatRequest>, Arc<redact::Map>) {
+        let with_limit = |request: &mut Arc<ChatRequest>| {
+            if request.max_output_tokens != Some(limit) {
+                Arc::make_mut(request).max_output_tokens = Some(limit);
+            }
+            request.clone()
+        };
+        match self.redacted.as_mut().filter(|_| redact) {
+            Some((request, map)) => (with_limit(request), map.clone()),
+            None => {
+                let mut request = self.raw.clone();
+                (with_limit(&mut request), Arc::default())
+            }
+        }
+    }
+
+    fn draft(
+        &mut self,
+        reason: AttemptReason,
+        model: &Model,
+        place: &Place,
+        decision: &Decision,
+        read: &Read,
+    ) -> Entry {
+        self.attempts += 1;
+        let caller = &self.call.caller;
+        let config = &self.live.config;
+        let hidden = place.redact || read.inspection.sensitivity().is_none();
+        let level = match read.inspection.sensitivity() {
+            Some(findings) if !hidden => read.level.max(findings),
+            _ => read.level,
+        };
+        let classified = config.classify.mode != ClassifyMode::Off;
+        Entry {
+            time: attempt::now(),
+            request_id: self.call.id.clone(),
+            attempt: self.attempts,
+            reason,
+            model: model.id.clone(),
+            vendor_model: None,
+            provider: place.provider.clone(),
+            zone: place.zone,
+            sensitivity: level,
+            person: caller.person.clone(),
+            key: caller.key.clone(),
+            node: caller.node.clone(),
+            levels: self.levels.clone(),
+            use_case: self.use_case.clone(),
+            channel: caller.channel,
+            task: classified.then_some(read.classification.task),
+            policy: decision.policy.clone(),
+            duration_ms: None,
+            first_token_ms: None,
+            metadata: self.call.options.metadata.clone(),
+            usage: Default::default(),
+            cost: Cost::ZERO,
+            currency: config.money.currency.clone(),
+            price: model.deployments[place.deployment].price.clone(),
+            flags: Vec::new(),
+            ending: Ending::Recovered,
+        }
+    }
+
+    async fn hold(&self, plan: Plan) -> Result<Attempt, NoHold> {
+        let provider = self.live.providers.get(&plan.place.provider).cloned();
+        let Some(provider) = provider else {
+            let missing = StoreError::NotFound(format!("provider {}", plan.place.provider));
+            return Err(NoHold::Failed(missing));
+        };
+        Attempt::hold(&self.inner, provider, plan).await
+    }
+
+    /// Where a second try runs when the first is silent: the next place of the same model, else
+    /// the next model of the decision.
+    fn hedge(
+        &mut self,
+        decision: &Decision,
+        rung: usize,
+        place: usize,
+        reason: AttemptReason,
+        read: &Read,
+    ) -> Option<Hedge> {
+        let of_policy = decision.policy.as_ref().and_then(|id| self.live.config.policies.get(id));
+        let after_ms = self
+            .call
+            .options
+            .hedge_after_ms
+            .or_else(|| of_policy.and_then(|policy| policy.hedge_after_ms))?;
+        if reason != AttemptReason::First {
+            return None;
+        }
+        let candidate = &decision.candidates[rung];
+        let (model, place) = match candidate.places.get(place + 1) {
+            Some(place) => (&candidate.model, place.clone()),
+            None => {
+                let next = decision.candidates.get(rung + 1)?;
+                (&next.model, next.places[0].clone())
+            }
+        };
+        let model = self.live.config.catalog.get(model)?.clone();
+        let plan = self.plan(AttemptReason::Hedge, &model, &place, decision, read, false);
+        // The number is given when the second try really starts.
+        self.attempts -= 1;
+        Some(Hedge { after: Duration::from_millis(after_ms), plan })
+    }
+
+    /// Runs an attempt to its end and settles it.
+    async fn run(
+        &mut self,
+        mut attempt: Attempt,
+        hedge: Option<Hedge>,
+        before: &mut Option<Before>,
+        provisional: bool,
+    ) -> Result<Outcome, Box<Failure>> {
+        let begun = match hedge {
+            None => match self.uninterrupted(attempt.begin()).await {
+                Ok(begun) => begun,
+                Err(interrupt) => return Err(self.interrupted(attempt, interrupt).await),
+            },
+            Some(hedge) => {
+                let (winner, begun) = self.race(attempt, hedge).await?;
+                attempt = winner;
+                begun
+            }
+        };
+        let pieces = match begun {
+            Ok(pieces) => pieces,
+            Err(error) => return self.failed(attempt, error, None).await,
+        };
+        self.announce(&attempt, before, provisional).await;
+        let mut shown = None;
+        self.show(&attempt, pieces, provisional, &mut shown).await;
+        loop {
+            let next = match self.uninterrupted(attempt.next()).await {
+                Ok(next) => next,
+                Err(interrupt) => return Err(self.interrupted(attempt, interrupt).await),
+            };
+            match next {
+                Some(Ok(pieces)) => self.show(&attempt, pieces, provisional, &mut shown).await,
+                Some(Err(error)) => {
+                    *before = Some(Before::broken(&attempt));
+                    return self.failed(attempt, error, shown).await;
+                }
+                None => return self.complete(attempt).await,
+            }
+        }
+    }
+
+    /// Starts a second attempt when the first is silent for too long. The first token wins; the
+    /// others are cancelled and settled.
+    async fn race(
+        &mut self,
+        first: Attempt,
+        hedge: Hedge,
+    ) -> Result<(Attempt, Result<Vec<Chunk>, ProviderError>), Box<Failure>> {
+        let cancel = CancellationToken::new();
+        let mut contenders = FuturesUnordered::new();
+        contenders.push(first.contend(cancel.clone()));
+        let timer = tokio::time::sleep(hedge.after);
+        tokio::pin!(timer);
+        let mut waiting = Some(hedge.plan);
+        loop {
+            let interrupt = tokio::select! {
+                Some((attempt, begun)) = contenders.next() => {
+                    match begun {
+                        // Another one still runs and may do better.
+                        Some(Err(error)) if !contenders.is_empty() => {
+                            self.failed(attempt, error, None).await?;
+                            continue;
+                        }
+                        Some(begun) => {
+                            self.call_off(&cancel, contenders).await?;
+                            return Ok((attempt, begun));
+                        }
+                        None => return Err(self.interrupted(attempt, Interrupt::Stopping).await),
+                    }
+                }
+                () = &mut timer, if waiting.is_some() => {
+                    let Some(mut plan) = waiting.take() else { continue };
+                    self.attempts += 1;
+                    plan.draft.attempt = self.attempts;
+                    plan.draft.time = attempt::now();
+                    // No money for a second try: the first goes on alone.
+                    if let Ok(second) = self.hold(plan).await {
+                        contenders.push(second.contend(cancel.clone()));
+                    }
+                    continue;
+                }
+                interrupt = self.interrupt() => interrupt,
+            };
+            self.call_off(&cancel, contenders).await?;
+            return Err(self.interruption(interrupt));
+        }
+    }
+
+    /// Cancels and settles what still runs of a race.
+    async fn call_off<F>(
+        &mut self,
+        cancel: &CancellationToken,
+        mut contenders: FuturesUnordered<F>,
+    ) -> Result<(), Box<Failure>>
+    where
+        F: Future<Output = (Attempt, Option<Result<Vec<Chunk>, ProviderError>>)>,
+    {
+        cancel.cancel();
+        while let Some((attempt, _)) = contenders.next().await {
+            self.settle(attempt, Ending::ClientGone, None).await?;
+        }
+        Ok(())
+    }
+
+    async fn announce(&mut self, attempt: &Attempt, before: &mut Option<Before>, provisional: bool) {
+        let model = attempt.plan().model.id.clone();
+        if let Some(Before { attempt, model: from, rejected }) = before.take() {
+            let to = model.clone();
+            let event = match rejected {
+                true => Event::Escalated { attempt, from, to },
+                false => Event::FailedOver { attempt, from, to },
+            };
+            self.replaced |= rejected;
+            self.face.tell(event).await;
+        }
+        let trace = Arc::new(self.trace.clone());
+        let attempt = attempt.number();
+        self.face.tell(Event::Started { attempt, model, provisional, trace }).await;
+    }
+
+    async fn show(
+        &self,
+        attempt: &Attempt,
+        pieces: Vec<Chunk>,
+        provisional: bool,
+        shown: &mut Option<Shown>,
+    ) {
+        let for_good = self.raw.stream && !provisional;
+        for chunk in pieces {
+            if for_good && chunk.is_token() {
+                let binding = matches!(chunk, Chunk::ToolCall { .. })
+                    || (self.raw.response_format != ResponseFormat::Text
+                        && matches!(chunk, Chunk::Text { .. }));
+                let seen = if binding { Shown::Binding } else { Shown::Text };
+                *shown = Some(shown.map_or(seen, |before| before.max(seen)));
+            }
+            self.face.tell(Event::Chunk { attempt: attempt.number(), chunk }).await;
+        }
+    }
+
+    // ---- endings ---------------------------------------------------------------------------
+
+    async fn complete(&mut self, attempt: Attempt) -> Result<Outcome, Box<Failure>> {
+        let settled = self.settle(attempt, Ending::Complete, None).await?;
+        Ok(Outcome::Answered(Box::new(settled)))
+    }
+
+    async fn failed(
+        &mut self,
+        attempt: Attempt,
+        error: ProviderError,
+        shown: Option<Shown>,
+    ) -> Result<Outcome, Box<Failure>> {
+        let refuses_logprobs =
+            attempt.plan().logprobs_for_judge && error.kind == ProviderErrorKind::BadRequest;
+        if refuses_logprobs {
+            attempt.note_refuses_logprobs();
+        }
+        let entry = self.settle(attempt, attempt::ending_of(&error), Some(&error)).await?.entry;
+        tracing::warn!(
+            request.id = %self.call.id, model.id = %entry.model, provider.id = %entry.provider,
+            attempt = entry.attempt, error = %error.detail, "an attempt failed"
+        );
+        Ok(Outcome::Failed { error, shown, refuses_logprobs })
+    }
+
+    async fn interrupted(&mut self, attempt: Attempt, interrupt: Interrupt) -> Box<Failure> {
+        match self.settle(attempt, Ending::ClientGone, None).await {
+            Ok(_) => self.interruption(interrupt),
+            Err(failure) => failure,
+        }
+    }
+
+    async fn settle(
+        &mut self,
+        attempt: Attempt,
+        ending: Ending,
+        error: Option<&ProviderError>,
+    ) -> Result<Settled, Box<Failure>> {
+        let settled = match attempt.settle(ending, error).await {
+            Ok(settled) => settled,
+            Err(error) => return Err(self.store_failed(error)),
+        };
+        self.cost += settled.entry.cost;
+        self.trace.attempts.push(settled.trace.clone());
+        Ok(settled)
+    }
+
+    async fn done(self, settled: Settled) {
+        let done = Done {
+            attempt: settled.attempt,
+            model: settled.entry.model,
+            vendor_model: settled.entry.vendor_model,
+            usage: settled.usage,
+            estimated: settled.estimated,
+            cost: self.cost,
+            currency: self.live.config.money.currency.clone(),
+            trace: Arc::new(self.trace),
+        };
+        self.face.tell(Event::Done(Box::new(done))).await;
+    }
+
+    // ---- judge -----------------------------------------------------------------------------
+
+    /// Whether an answer may stand, by its signs and, where these do not tell, by a judge model.
+    async fn good_enough(
+        &mut self,
+        settled: &Settled,
+        decision: &Decision,
+        read: &Read,
+    ) -> Result<bool, Box<Failure>> {
+        let live = self.live.clone();
+        let policy = decision.policy.as_ref().and_then(|id| live.config.policies.get(id));
+        let Some(policy) = policy else { return Ok(true) };
+        let complexity = match read.classification.stage.as_str() {
+            "off" => 0.0,
+            _ => read.classification.complexity,
+        };
+        let (mut judged, undecided) = judge::by_signs(&self.raw, &settled.answered, complexity);
+        if let (true, Some(judge)) = (undecided, &policy.judge)
+            && let Some(confidence) = self.ask_judge(judge, settled, read).await?
+        {
+            judged.confidence = confidence;
+            judged.signs.push(format!("judge {judge}"));
+        }
+        let stands = judged.confidence >= policy.escalate_below;
+        self.note_judgement(settled.attempt, judged);
+        Ok(stands)
+    }
+
+    fn note_judgement(&mut self, attempt: u32, judged: Judgement) {
+        let mut attempts = self.trace.attempts.iter_mut();
+        if let Some(trace) = attempts.find(|trace| trace.attempt == attempt) {
+            trace.judged = Some(judged);
+        }
+    }
+
+    /// Asks a judge model, under the same rules of zone, grant and budget as any other. `None`
+    /// where it may not be asked or does not give a number: the signs decide then.
+    async fn ask_judge(
+        &mut self,
+        judge: &ModelId,
+        settled: &Settled,
+        read: &Read,
+    ) -> Result<Option<f64>, Box<Failure>> {
+        let request = judge::question(&self.raw, &settled.answered.text);
+        let Some((plan, decision)) = self.judge_plan(judge, request, read) else { return Ok(None) };
+        let mut attempt = match self.hold(plan).await {
+            Ok(attempt) => attempt,
+            Err(NoHold::Refused(_)) => {
+                self.note_unaffordable(&decision);
+                return Ok(None);
+            }
+            Err(NoHold::Failed(error)) => return Err(self.store_failed(error)),
+        };
+        loop {
+            let step = match attempt.has_begun() {
+                false => self.uninterrupted(attempt.begin()).await.map(Some),
+                true => self.uninterrupted(attempt.next()).await,
+            };
+            match step {
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(error))) => {
+                    self.failed(attempt, error, None).await?;
+                    return Ok(None);
+                }
+                Ok(None) => break,
+                Err(interrupt) => return Err(self.interrupted(attempt, interrupt).await),
+            }
+        }
+        let judged = self.settle(attempt, Ending::Complete, None).await?;
+        Ok(judge::verdict(&judged.answered.text))
+    }
+
+    fn judge_plan(
+        &mut self,
+        judge: &ModelId,
+        request: ChatRequest,
+        read: &Read,
+    ) -> Option<(Plan, ModelId)> {
+        let inspection = guard::inspect(&request, &self.live.config.guard).ok()?;
+        let target = Target::Model(judge.clone());
+        let question = Question {
+            caller: &self.call.caller,
+            use_case: self.use_case.as_ref(),
+            target: &target,
+            needs: Needs::of(&request),
+            classification: &read.classification,
+            level: read.level,
+            findings: findings_level(&inspection),
+            fallback: &[],
+            pressure: None,
+            input_tokens: &|tokenizer| tokens::estimate(&request, tokenizer),
+            input_bytes: tokens::bound(&request, Tokenizer::Unpublished),
+            now: Instant::now(),
+        };
+        let live = self.live.clone();
+        let decision = route::choose(&live.config, &self.inner.health, &question).ok()?;
+        let place = decision.candidates.first()?.places.first()?.clone();
+        let model = live.config.catalog.get(&decision.candidates[0].model)?.clone();
+        let payload = match place.redact {
+            true => inspection.redact(&request).ok()?.0,
+            false => request,
+        };
+        let plan = Plan {
+            reason: AttemptReason::Judge,
+            output_limit: payload.max_output_tokens.unwrap_or(16),
+            payload: Payload::Chat(Arc::new(payload)),
+            hidden: Arc::default(),
+            logprobs_for_judge: false,
+            draft: self.draft(AttemptReason::Judge, &model, &place, &decision, read),
+            place,
+            model: model.clone(),
+        };
+        Some((plan, model.id.clone()))
+    }
+
+    // ---- interruptions ---------------------------------------------------------------------
+
+    /// Waits for `work`, unless the face goes, the caller's time is up or the server stops.
+    async fn uninterrupted<T>(&self, work: impl Future<Output = T>) -> Result<T, Interrupt> {
+        tokio::select! {
+            biased;
+            outcome = work => Ok(outcome),
+            interrupt = self.interrupt() => Err(interrupt),
+        }
+    }
+
+    async fn interrupt(&self) -> Interrupt {
+        let time_up = async {
+            match self.call.options.timeout_ms {
+                Some(ms) => {
+                    let deadline = self.started + Duration::from_millis(ms);
+                    tokio::time::sleep_until(deadline.into()).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.face.gone() => Interrupt::FaceGone,
+            () = time_up => Interrupt::TimeUp,
+            () = self.inner.stop.cancelled() => Interrupt::Stopping,
+        }
+    }
+
+    async fn pause(&self, pause: Duration) -> Result<(), Box<Failure>> {
+        let waited = self.uninterrupted(tokio::time::sleep(pause)).await;
+        waited.map_err(|interrupt| self.interruption(interrupt))
+    }
+
+    fn interruption(&self, interrupt: Interrupt) -> Box<Failure> {
+        match interrupt {
+            Interrupt::TimeUp => self.failure(
+                FailureKind::CallerTimeout,
+                Words::new(
+                    "The time limit of the request was reached. Ask with a larger timeout_ms.",
+                    "Die Zeitgrenze der Anfrage ist erreicht. Fragen Sie mit größerem timeout_ms.",
+                ),
+            ),
+            Interrupt::FaceGone | Interrupt::Stopping => self.failure(
+                FailureKind::ShuttingDown,
+                Words::new(
+                    "The answer was broken off because the server is stopping. Try again shortly.",
+                    "Die Antwort wurde abgebrochen, weil der Server anhält. Bitte gleich noch einmal versuchen.",
+                ),
+            ),
+        }
+    }
+
+    // ---- failures --------------------------------------------------------------------------
+
+    fn failure(&self, kind: FailureKind, message: Words) -> Box<Failure> {
+        let mut failure = Failure::new(self.call.id.clone(), kind, message);
+        failure.trace = Some(Arc::new(self.trace.clone()));
+        failure.cost = self.cost;
+        Box::new(failure)
+    }
+
+    fn over_budget(&self, refusal: BudgetRefusal) -> Box<Failure> {
+        let zone = &self.live.config.money.time_zone;
+        let mut failure = self.failure(
+            FailureKind::OverBudget,
+            budget_words(&refusal, &self.live.config.money.currency, zone),
+        );
+        failure.budget = Some(refusal);
+        failure
+    }
+
+    fn store_failed(&self, error: StoreError) -> Box<Failure> {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(request.id = %self.call.id, %error, cause, "the store failed");
+        internal(self.call.id.clone(), "the database failed")
+    }
+
+    fn upstream_failed(&self, error: &ProviderError) -> Box<Failure> {
+        let (kind, message) = upstream_words(error);
+        let mut failure = self.failure(kind, message);
+        failure.retry_after_s = error.retry_after.map(|wait| wait.as_secs().max(1));
+        failure
+    }
+}
+
+/// Guard and classifier over one request; runs wherever there is time for it.
+type Reading = (Inspection, Classification, Option<(ChatRequest, redact::Map)>);
+
+fn read(
+    request: &ChatRequest,
+    live: &Live,
+    said: Option<Sensitivity>,
+) -> Result<Reading, guard::GuardError> {
+    let inspection = guard::inspect(request, &live.config.guard)?;
+    let redacted = match inspection.has_findings() {
+        true => Some(inspection.redact(request)?),
+        false => None,
+    };
+    let classification = match live.config.classify.mode {
+        ClassifyMode::Off => classify::off(said),
+        ClassifyMode::Full | ClassifyMode::Fast | ClassifyMode::Rules => {
+            let rest = redacted.as_ref().map_or(request, |(redacted, _)| redacted);
+            live.classifier.classify(&Input::of(rest))
+        }
+    };
+    Ok((inspection, classification, redacted))
+}
+
+/// A second try that waits for its moment.
+struct Hedge {
+    after: Duration,
+    plan: Plan,
+}
+
+/// An attempt whose pieces a face may have seen, and which another one now replaces.
+struct Before {
+    attempt: u32,
+    model: ModelId,
+    /// Rejected by the judge, rather than broken.
+    rejected: bool,
+}
+
+impl Before {
+    fn rejected(settled: &Settled) -> Self {
+        Before { attempt: settled.attempt, model: settled.entry.model.clone(), rejected: true }
+    }
+
+    fn broken(attempt: &Attempt) -> Self {
+        Before { attempt: attempt.number(), model: attempt.plan().model.id.clone(), rejected: false }
+    }
+}
+
+/// What comes after a failed try: the rules of retry and fail-over in one place.
+fn next_move(error: &ProviderError, tries: u32, max_retries: u32, shown: bool, more: bool) -> Next {
+    use ProviderErrorKind::*;
+    match error.kind {
+        BadRequest | ContentFilter => Next::GiveUp,
+        ContextLength => Next::OtherModel,
+        Timeout | Cut | Malformed | Auth | NotFound | Unsupported => Next::OtherPlace,
+        // After the first token the same deployment is not tried again (CONTRACT 11).
+        Connect | RateLimited | Server if shown || tries >= max_retries.max(1) => Next::OtherPlace,
+        Connect | RateLimited | Server => {
+            let asked = error.retry_after.unwrap_or_default();
+            if asked > LONGEST_PATIENCE {
+                return if more { Next::OtherPlace } else { Next::GiveUp };
+            }
+            let jitter = 0.5 + rand::random::<f64>();
+            let pause = (FIRST_PAUSE * 2_u32.pow(tries.min(5))).mul_f64(jitter);
+            Next::SamePlace(pause.max(asked))
+        }
+    }
+}
+
+/// Caller's levels and the use case, each once.
+pub(super) fn levels_of(levels: &[Node], use_case: Option<&UseCase>) -> Vec<Node> {
+    let mut all = levels.to_vec();
+    if let Some(use_case) = use_case {
+        let node = Node::UseCase(use_case.clone());
+        if !all.contains(&node) {
+            all.push(node);
+        }
+    }
+    all
+}
+
+/// The level that findings mean where they are not hidden; there is one as soon as anything was
+/// found.
+pub(super) fn findings_level(inspection: &Inspection) -> Option<Sensitivity> {
+    let found = inspection.has_findings();
+    found.then(|| inspection.sensitivity().unwrap_or(Sensitivity::Internal))
+}
+
+pub(super) fn attack_words() -> Words {
+    Words::new(
+        "The request looks like an attempt to override instructions and was not sent. Rephrase it, or ask your admin if it is harmless.",
+        "Die Anfrage sieht aus wie ein Versuch, Anweisungen zu umgehen, und wurde nicht gesendet. Formulieren Sie sie um oder fragen Sie Ihre Administration, wenn sie harmlos ist.",
+    )
+}
+
+/// Level, rest and renewal, in both languages (CONTRACT 22).
+pub(super) fn budget_words(refusal: &BudgetRefusal, currency: &Currency, zone: &TimeZone) -> Words {
+    let BudgetRefusal { node, left, needed, .. } = refusal;
+    let renewal = refusal.renews_at.to_zoned(zone.clone());
+    let (en_day, de_day) =
+        (renewal.strftime("%Y-%m-%d %H:%M %Z"), renewal.strftime("%d.%m.%Y %H:%M %Z"));
+    let (en_period, de_period) = match refusal.period {
+        BudgetPeriod::Day => ("daily", "Tagesbudget"),
+        BudgetPeriod::Week => ("weekly", "Wochenbudget"),
+        BudgetPeriod::Month => ("monthly", "Monatsbudget"),
+        BudgetPeriod::Quarter => ("quarterly", "Quartalsbudget"),
+        BudgetPeriod::Year => ("yearly", "Jahresbudget"),
+    };
+    Words::new(
+        format!("The {en_period} budget of {node} has {left} {currency} left and this call may need {needed} {currency}. It renews at {en_day}. Ask for less output, or ask your admin for more."),
+        format!("Das {de_period} von {node} hat noch {left} {currency}, und dieser Aufruf kann {needed} {currency} brauchen. Es erneuert sich am {de_day}. Verlangen Sie weniger Ausgabe oder bitten Sie Ihre Administration um mehr."),
+    )
+}
+
+/// What a caller is told of a vendor's failure. The vendor's own words go to the caller only
+/// where the caller has to mend the request.
+pub(super) fn upstream_words(error: &ProviderError) -> (FailureKind, Words) {
+    use ProviderErrorKind::*;
+    let vendor = error.vendor_message.as_ref().map(|message| message.0.as_str());
+    let detail = vendor.unwrap_or(&error.detail);
+    match error.kind {
+        BadRequest | Unsupported => (
+            FailureKind::BadInput,
+            Words::new(
+                format!("The model's vendor does not accept the request: {detail}"),
+                format!("Der Anbieter des Modells nimmt die Anfrage nicht an: {detail}"),
+            ),
+        ),
+        ContextLength => (
+            FailureKind::TooLarge,
+            Words::new(
+                format!("The request is too long for the model: {detail}"),
+                format!("Die Anfrage ist für das Modell zu lang: {detail}"),
+            ),
+        ),
+        ContentFilter => (
+            FailureKind::Guard,
+            Words::new(
+                "The vendor's content filter refused the request. Rephrase it.",
+                "Der Inhaltsfilter des Anbieters hat die Anfrage abgelehnt. Bitte umformulieren.",
+            ),
+        ),
+        Timeout => (
+            FailureKind::UpstreamTimeout,
+            Words::new(
+                format!("The model did not answer in time ({}). Try again.", error.detail),
+                format!("Das Modell hat nicht rechtzeitig geantwortet ({}). Bitte erneut versuchen.", error.detail),
+            ),
+        ),
+        Connect | RateLimited | Server => (
+            FailureKind::NoCandidate,
+            Words::new(
+                format!("Every permitted model failed, the last one with: {}. Try again shortly.", error.detail),
+                format!("Jedes erlaubte Modell ist ausgefallen, das letzte mit: {}. Bitte gleich noch einmal versuchen.", error.detail),
+            ),
+        ),
+        Cut | Malformed | Auth | NotFound => (
+            FailureKind::Upstream,
+            Words::new(
+                format!("The model's vendor failed: {}. Try again, or choose another model.", error.detail),
+                format!("Der Anbieter des Modells ist ausgefallen: {}. Versuchen Sie es erneut oder wählen Sie ein anderes Modell.", error.detail),
+            ),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: ProviderErrorKind) -> ProviderError {
+        ProviderError::new(kind, "status 500")
+    }
+
+    #[test]
+    fn a_busy_vendor_is_tried_once_more_then_another_place() {
+        let busy = error(ProviderErrorKind::RateLimited);
+        assert!(matches!(next_move(&busy, 0, 0, false, true), Next::SamePlace(_)));
+        assert_eq!(next_move(&busy, 1, 0, false, true), Next::OtherPlace);
+        assert!(matches!(next_move(&busy, 1, 2, false, true), Next::SamePlace(_)));
+    }
+
+    #[test]
+    fn after_the_first_token_the_same_place_is_not_tried_again() {
+        let broken = error(ProviderErrorKind::Server);
+        assert_eq!(next_move(&broken, 0, 3, true, true), Next::OtherPlace);
+    }
+
+    #[test]
+    fn retry_after_is_honoured_up_to_a_limit() {
+        let mut busy = error(ProviderErrorKind::RateLimited);
+        busy.retry_after = Some(Duration::from_secs(2));
+        let Next::SamePlace(pause) = next_move(&busy, 0, 1, false, true) else { panic!("no retry") };
+        assert!(pause >= Duration::from_secs(2));
+        busy.retry_after = Some(Duration::from_secs(120));
+        assert_eq!(next_move(&busy, 0, 1, false, true), Next::OtherPlace);
+        assert_eq!(next_move(&busy, 0, 1, false, false), Next::GiveUp);
+    }
+
+    #[test]
+    fn a_wrong_request_is_wrong_everywhere() {
+        assert_eq!(next_move(&error(ProviderErrorKind::BadRequest), 0, 3, false, true), Next::GiveUp);
+    }
+}

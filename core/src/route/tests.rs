@@ -1,0 +1,2 @@
+//! Worlds in a few words, and what is chosen in them.
+
