@@ -165,9 +165,8 @@ impl Engine {
     pub fn models_for(&self, caller: &Caller) -> Vec<Arc<Model>> {
         let config = self.config();
         let use_case = caller.use_case.as_ref();
-        let may_use = |model: &&Arc<Model>| {
-            crate::route::may_use(&config, caller, use_case, &model.id, true)
-        };
+        let may_use =
+            |model: &&Arc<Model>| crate::route::may_use(&config, caller, use_case, &model.id, true);
         config.catalog.iter().filter(may_use).cloned().collect()
     }
 

@@ -24,3 +24,12 @@ pub fn text(text: &str, tokenizer: Tokenizer) -> u64 {
     let _ = (text, tokenizer);
     unimplemented!()
 }
+
+#[allow(missing_docs)]
+pub fn bound(request: &ChatRequest, tokenizer: Tokenizer) -> u64 { input(request, tokenizer).bound }
+#[allow(missing_docs)]
+pub fn estimate(request: &ChatRequest, tokenizer: Tokenizer) -> u64 { input(request, tokenizer).estimate }
+#[allow(missing_docs)]
+pub fn embed_bound(_: &crate::request::EmbedRequest, _: Tokenizer) -> u64 { 0 }
+#[allow(missing_docs)]
+pub fn embed_estimate(_: &crate::request::EmbedRequest, _: Tokenizer) -> u64 { 0 }

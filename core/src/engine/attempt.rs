@@ -17,7 +17,7 @@ use crate::guard::redact;
 use crate::ids::HoldId;
 use crate::judge::Answered;
 use crate::ledger::account::{self, Count, Outcome};
-use crate::ledger::{AttemptReason, Ending, Entry, Flag};
+use crate::ledger::{Ending, Entry, Flag};
 use crate::money::Cost;
 use crate::provider::{
     ChunkStream, Embeddings, Provider, ProviderCall, ProviderError, ProviderErrorKind,
@@ -37,7 +37,6 @@ pub(super) enum Payload {
 
 /// An attempt before money is set aside for it.
 pub(super) struct Plan {
-    pub reason: AttemptReason,
     pub model: Arc<Model>,
     pub place: Place,
     pub payload: Payload,
@@ -116,7 +115,11 @@ pub(super) struct Settled {
 
 impl Attempt {
     /// Sets the worst case aside at every level, or says which level refuses.
-    pub(super) async fn hold(inner: &Arc<Inner>, provider: Arc<dyn Provider>, mut plan: Plan) -> Result<Attempt, NoHold> {
+    pub(super) async fn hold(
+        inner: &Arc<Inner>,
+        provider: Arc<dyn Provider>,
+        mut plan: Plan,
+    ) -> Result<Attempt, NoHold> {
         let asked = Instant::now();
         let amount = plan.worst_case();
         plan.draft.cost = amount;
@@ -438,7 +441,11 @@ impl Tally {
 
 /// Settles, trying again while the database is in trouble: an unsettled hold would keep money
 /// from people until the next start.
-async fn settle_with_patience(inner: &Inner, hold: &HoldId, entry: &Entry) -> Result<(), StoreError> {
+async fn settle_with_patience(
+    inner: &Inner,
+    hold: &HoldId,
+    entry: &Entry,
+) -> Result<(), StoreError> {
     let mut pause = Duration::from_millis(20);
     for _ in 0..4 {
         let settlement = Settlement { hold: hold.clone(), entry: entry.clone() };

@@ -105,7 +105,6 @@ impl Embedding {
                 let deployment = &model.deployments[place.deployment];
                 let request = if place.redact { redacted.clone() } else { raw.clone() };
                 let plan = Plan {
-                    reason: AttemptReason::Embedding,
                     model: model.clone(),
                     place: place.clone(),
                     payload: Payload::Embed(request),
@@ -115,7 +114,11 @@ impl Embedding {
                     draft: Entry {
                         time: attempt::now(),
                         attempt: number,
-                        reason: if number == 1 { AttemptReason::Embedding } else { AttemptReason::Failover },
+                        reason: if number == 1 {
+                            AttemptReason::Embedding
+                        } else {
+                            AttemptReason::Failover
+                        },
                         model: model.id.clone(),
                         provider: place.provider.clone(),
                         zone: place.zone,

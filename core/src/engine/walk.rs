@@ -398,7 +398,6 @@ impl Walk {
             && self.gives_logprobs(model, place)
             && !record.refuses_logprobs();
         Plan {
-            reason,
             model: model.clone(),
             place: place.clone(),
             payload: Payload::Chat(request),
@@ -415,7 +414,12 @@ impl Walk {
         let kind = self.live.config.providers.get(&place.provider).map(|provider| provider.kind);
         let documented = matches!(
             kind,
-            Some(ProviderKind::OpenAi | ProviderKind::Azure | ProviderKind::Gemini | ProviderKind::Simulated)
+            Some(
+                ProviderKind::OpenAi
+                    | ProviderKind::Azure
+                    | ProviderKind::Gemini
+                    | ProviderKind::Simulated
+            )
         );
         documented && model.abilities.logprobs && !model.abilities.reasoning
     }
@@ -550,16 +554,17 @@ impl Walk {
             Ok(pieces) => pieces,
             Err(error) => return self.failed(attempt, error, None).await,
         };
-        self.announce(&attempt, before, provisional).await;
+        let (number, model) = (attempt.number(), attempt.plan().model.id.clone());
+        self.announce(number, model, before, provisional).await;
         let mut shown = None;
-        self.show(&attempt, pieces, provisional, &mut shown).await;
+        self.show(number, pieces, provisional, &mut shown).await;
         loop {
             let next = match self.uninterrupted(attempt.next()).await {
                 Ok(next) => next,
                 Err(interrupt) => return Err(self.interrupted(attempt, interrupt).await),
             };
             match next {
-                Some(Ok(pieces)) => self.show(&attempt, pieces, provisional, &mut shown).await,
+                Some(Ok(pieces)) => self.show(number, pieces, provisional, &mut shown).await,
                 Some(Err(error)) => {
                     *before = Some(Before::broken(&attempt));
                     return self.failed(attempt, error, shown).await;
@@ -632,8 +637,13 @@ impl Walk {
         Ok(())
     }
 
-    async fn announce(&mut self, attempt: &Attempt, before: &mut Option<Before>, provisional: bool) {
-        let model = attempt.plan().model.id.clone();
+    async fn announce(
+        &mut self,
+        attempt: u32,
+        model: ModelId,
+        before: &mut Option<Before>,
+        provisional: bool,
+    ) {
         if let Some(Before { attempt, model: from, rejected }) = before.take() {
             let to = model.clone();
             let event = match rejected {
@@ -644,13 +654,12 @@ impl Walk {
             self.face.tell(event).await;
         }
         let trace = Arc::new(self.trace.clone());
-        let attempt = attempt.number();
         self.face.tell(Event::Started { attempt, model, provisional, trace }).await;
     }
 
     async fn show(
         &self,
-        attempt: &Attempt,
+        attempt: u32,
         pieces: Vec<Chunk>,
         provisional: bool,
         shown: &mut Option<Shown>,
@@ -664,7 +673,7 @@ impl Walk {
                 let seen = if binding { Shown::Binding } else { Shown::Text };
                 *shown = Some(shown.map_or(seen, |before| before.max(seen)));
             }
-            self.face.tell(Event::Chunk { attempt: attempt.number(), chunk }).await;
+            self.face.tell(Event::Chunk { attempt, chunk }).await;
         }
     }
 
@@ -833,7 +842,6 @@ impl Walk {
             false => request,
         };
         let plan = Plan {
-            reason: AttemptReason::Judge,
             output_limit: payload.max_output_tokens.unwrap_or(16),
             payload: Payload::Chat(Arc::new(payload)),
             hidden: Arc::default(),
@@ -973,7 +981,11 @@ impl Before {
     }
 
     fn broken(attempt: &Attempt) -> Self {
-        Before { attempt: attempt.number(), model: attempt.plan().model.id.clone(), rejected: false }
+        Before {
+            attempt: attempt.number(),
+            model: attempt.plan().model.id.clone(),
+            rejected: false,
+        }
     }
 }
 
@@ -1038,8 +1050,12 @@ pub(super) fn budget_words(refusal: &BudgetRefusal, currency: &Currency, zone: &
         BudgetPeriod::Year => ("yearly", "Jahresbudget"),
     };
     Words::new(
-        format!("The {en_period} budget of {node} has {left} {currency} left and this call may need {needed} {currency}. It renews at {en_day}. Ask for less output, or ask your admin for more."),
-        format!("Das {de_period} von {node} hat noch {left} {currency}, und dieser Aufruf kann {needed} {currency} brauchen. Es erneuert sich am {de_day}. Verlangen Sie weniger Ausgabe oder bitten Sie Ihre Administration um mehr."),
+        format!(
+            "The {en_period} budget of {node} has {left} {currency} left and this call may need {needed} {currency}. It renews at {en_day}. Ask for less output, or ask your admin for more."
+        ),
+        format!(
+            "Das {de_period} von {node} hat noch {left} {currency}, und dieser Aufruf kann {needed} {currency} brauchen. Es erneuert sich am {de_day}. Verlangen Sie weniger Ausgabe oder bitten Sie Ihre Administration um mehr."
+        ),
     )
 }
 
@@ -1075,21 +1091,36 @@ pub(super) fn upstream_words(error: &ProviderError) -> (FailureKind, Words) {
             FailureKind::UpstreamTimeout,
             Words::new(
                 format!("The model did not answer in time ({}). Try again.", error.detail),
-                format!("Das Modell hat nicht rechtzeitig geantwortet ({}). Bitte erneut versuchen.", error.detail),
+                format!(
+                    "Das Modell hat nicht rechtzeitig geantwortet ({}). Bitte erneut versuchen.",
+                    error.detail
+                ),
             ),
         ),
         Connect | RateLimited | Server => (
             FailureKind::NoCandidate,
             Words::new(
-                format!("Every permitted model failed, the last one with: {}. Try again shortly.", error.detail),
-                format!("Jedes erlaubte Modell ist ausgefallen, das letzte mit: {}. Bitte gleich noch einmal versuchen.", error.detail),
+                format!(
+                    "Every permitted model failed, the last one with: {}. Try again shortly.",
+                    error.detail
+                ),
+                format!(
+                    "Jedes erlaubte Modell ist ausgefallen, das letzte mit: {}. Bitte gleich noch einmal versuchen.",
+                    error.detail
+                ),
             ),
         ),
         Cut | Malformed | Auth | NotFound => (
             FailureKind::Upstream,
             Words::new(
-                format!("The model's vendor failed: {}. Try again, or choose another model.", error.detail),
-                format!("Der Anbieter des Modells ist ausgefallen: {}. Versuchen Sie es erneut oder wählen Sie ein anderes Modell.", error.detail),
+                format!(
+                    "The model's vendor failed: {}. Try again, or choose another model.",
+                    error.detail
+                ),
+                format!(
+                    "Der Anbieter des Modells ist ausgefallen: {}. Versuchen Sie es erneut oder wählen Sie ein anderes Modell.",
+                    error.detail
+                ),
             ),
         ),
     }
@@ -1121,7 +1152,9 @@ mod tests {
     fn retry_after_is_honoured_up_to_a_limit() {
         let mut busy = error(ProviderErrorKind::RateLimited);
         busy.retry_after = Some(Duration::from_secs(2));
-        let Next::SamePlace(pause) = next_move(&busy, 0, 1, false, true) else { panic!("no retry") };
+        let Next::SamePlace(pause) = next_move(&busy, 0, 1, false, true) else {
+            panic!("no retry")
+        };
         assert!(pause >= Duration::from_secs(2));
         busy.retry_after = Some(Duration::from_secs(120));
         assert_eq!(next_move(&busy, 0, 1, false, true), Next::OtherPlace);
@@ -1130,6 +1163,9 @@ mod tests {
 
     #[test]
     fn a_wrong_request_is_wrong_everywhere() {
-        assert_eq!(next_move(&error(ProviderErrorKind::BadRequest), 0, 3, false, true), Next::GiveUp);
+        assert_eq!(
+            next_move(&error(ProviderErrorKind::BadRequest), 0, 3, false, true),
+            Next::GiveUp
+        );
     }
 }

@@ -78,7 +78,8 @@ fn bad_signs(request: &ChatRequest, answer: &Answered) -> Vec<(&'static str, f64
     if answer.tool_calls.iter().any(|(name, arguments)| !callable(request, name, arguments)) {
         signs.push(("tool arguments", 0.1));
     }
-    let must_call = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
+    let must_call =
+        matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
     if must_call && answer.tool_calls.is_empty() {
         signs.push(("no tool call", 0.1));
     }
@@ -87,15 +88,40 @@ fn bad_signs(request: &ChatRequest, answer: &Answered) -> Vec<(&'static str, f64
 
 /// Openings with which a model says that it cannot or does not know, in both languages.
 const REFUSALS: &[&str] = &[
-    "i can't help", "i cannot help", "i can't assist", "i cannot assist", "i'm unable to",
-    "i am unable to", "i'm not able to", "i am not able to", "i'm sorry, but i can", "i am sorry, but i can",
-    "sorry, i can't", "sorry, but i can't", "i don't know", "i do not know", "i'm not sure how",
-    "as an ai language model", "i don't have enough information", "i do not have enough information",
-    "ich kann ihnen dabei nicht", "ich kann dir dabei nicht", "dabei kann ich leider nicht",
-    "ich kann dabei leider nicht", "ich kann diese frage nicht", "das weiß ich nicht",
-    "das weiss ich nicht", "ich weiß es nicht", "ich weiss es nicht", "tut mir leid, aber ich kann",
-    "es tut mir leid, aber ich kann", "tut mir leid, ich kann", "leider kann ich",
-    "ich bin nicht in der lage", "als ki-sprachmodell", "dazu liegen mir keine",
+    "i can't help",
+    "i cannot help",
+    "i can't assist",
+    "i cannot assist",
+    "i'm unable to",
+    "i am unable to",
+    "i'm not able to",
+    "i am not able to",
+    "i'm sorry, but i can",
+    "i am sorry, but i can",
+    "sorry, i can't",
+    "sorry, but i can't",
+    "i don't know",
+    "i do not know",
+    "i'm not sure how",
+    "as an ai language model",
+    "i don't have enough information",
+    "i do not have enough information",
+    "ich kann ihnen dabei nicht",
+    "ich kann dir dabei nicht",
+    "dabei kann ich leider nicht",
+    "ich kann dabei leider nicht",
+    "ich kann diese frage nicht",
+    "das weiß ich nicht",
+    "das weiss ich nicht",
+    "ich weiß es nicht",
+    "ich weiss es nicht",
+    "tut mir leid, aber ich kann",
+    "es tut mir leid, aber ich kann",
+    "tut mir leid, ich kann",
+    "leider kann ich",
+    "ich bin nicht in der lage",
+    "als ki-sprachmodell",
+    "dazu liegen mir keine",
     "ich habe nicht genügend informationen",
 ];
 
@@ -154,10 +180,7 @@ pub fn question(request: &ChatRequest, answer: &str) -> ChatRequest {
         else: the probability that the answer is correct, complete and in the question's language.";
     let data = format!("{mark}\nQUESTION:\n{asked}\n{mark}\nANSWER:\n{answer}\n{mark}");
     ChatRequest {
-        messages: vec![
-            Message::text(Role::System, instructions),
-            Message::text(Role::User, data),
-        ],
+        messages: vec![Message::text(Role::System, instructions), Message::text(Role::User, data)],
         max_output_tokens: Some(16),
         ..ChatRequest::default()
     }
@@ -196,8 +219,12 @@ mod tests {
     #[test]
     fn emptiness_and_refusals_in_both_languages_are_not_trusted() {
         for text in [
-            "", "  \n", "I'm sorry, but I can't help with that.", "I don’t know.",
-            "Es tut mir leid, aber ich kann das nicht.", "Leider kann ich dazu nichts sagen.",
+            "",
+            "  \n",
+            "I'm sorry, but I can't help with that.",
+            "I don’t know.",
+            "Es tut mir leid, aber ich kann das nicht.",
+            "Leider kann ich dazu nichts sagen.",
         ] {
             assert!(confidence(&said(text)) < 0.5, "{text} was trusted");
         }
@@ -217,7 +244,10 @@ mod tests {
         let schema = serde_json::json!({"type": "object", "required": ["city"]});
         let request = ChatRequest {
             response_format: ResponseFormat::JsonSchema {
-                name: "a".into(), description: None, schema, strict: None,
+                name: "a".into(),
+                description: None,
+                schema,
+                strict: None,
             },
             ..ChatRequest::ask("?")
         };

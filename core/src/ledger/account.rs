@@ -166,12 +166,7 @@ mod tests {
     fn row(outcome: Outcome) -> (u64, u64, i64, Vec<Flag>) {
         let bill = bill(&price(), outcome, &Fixed);
         let tokens = bill.usage;
-        (
-            tokens.input_tokens.unwrap(),
-            tokens.output_tokens.unwrap(),
-            bill.cost.nanos(),
-            bill.flags,
-        )
+        (tokens.input_tokens.unwrap(), tokens.output_tokens.unwrap(), bill.cost.nanos(), bill.flags)
     }
 
     #[test]

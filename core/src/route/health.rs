@@ -149,8 +149,7 @@ impl PlaceHealth {
         state.slow_until = None;
         if let Some(first_token) = first_token {
             let ms = first_token.as_secs_f64() * 1000.0;
-            let smoothed =
-                state.first_token_ms.map_or(ms, |old| old + SMOOTHING * (ms - old));
+            let smoothed = state.first_token_ms.map_or(ms, |old| old + SMOOTHING * (ms - old));
             state.first_token_ms = Some(smoothed);
         }
     }

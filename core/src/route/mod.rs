@@ -157,10 +157,7 @@ pub fn choose(
     }
     Ok(Decision {
         policy: brought_up.policy.map(|policy| policy.id.clone()),
-        strategy: brought_up
-            .policy
-            .map_or("named", |policy| policy.strategy.as_str())
-            .to_owned(),
+        strategy: brought_up.policy.map_or("named", |policy| policy.strategy.as_str()).to_owned(),
         candidates: candidates.into_iter().map(|(candidate, _)| candidate).collect(),
         rejected,
         reasons,
@@ -197,7 +194,11 @@ pub fn may_use(
 
 /// The level that counts for what would be sent to a zone: findings count where they are not
 /// hidden.
-pub fn level_at(config: &Config, question: &Question<'_>, zone: crate::request::Zone) -> Sensitivity {
+pub fn level_at(
+    config: &Config,
+    question: &Question<'_>,
+    zone: crate::request::Zone,
+) -> Sensitivity {
     match (config.guard.pii(zone), question.findings) {
         (PiiAction::Off, Some(findings)) => question.level.max(findings),
         _ => question.level,
@@ -206,7 +207,12 @@ pub fn level_at(config: &Config, question: &Question<'_>, zone: crate::request::
 
 /// The most output tokens that are asked of a model: the caller's limit, else the policy's, never
 /// more than the model can.
-pub fn output_limit(config: &Config, policy: Option<&PolicyId>, asked: Option<u32>, model: &Model) -> u32 {
+pub fn output_limit(
+    config: &Config,
+    policy: Option<&PolicyId>,
+    asked: Option<u32>,
+    model: &Model,
+) -> u32 {
     let default_id = PolicyId::from("default");
     let of_policy = || {
         let policy = config.policies.get(policy.unwrap_or(&default_id));
@@ -233,7 +239,10 @@ struct BroughtUp<'a> {
 }
 
 /// The models that the request brings up, before anyone asks whether they may.
-fn bring_up<'a>(config: &'a Config, question: &Question<'_>) -> Result<BroughtUp<'a>, Box<Refused>> {
+fn bring_up<'a>(
+    config: &'a Config,
+    question: &Question<'_>,
+) -> Result<BroughtUp<'a>, Box<Refused>> {
     let mut brought_up = match question.target {
         Target::Model(id) => {
             let model = config.catalog.get(id).ok_or_else(|| no_such_model(id))?;
@@ -440,9 +449,7 @@ fn healthy_places(
         let reason = format!("it is failing and rests for {} s", rest.as_secs().max(1));
         return Err(No { why: Rejection::Health, reason, rest: Some(rest) });
     }
-    healthy.sort_by(|a, b| {
-        a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.total_cmp(&b.2))
-    });
+    healthy.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.total_cmp(&b.2)));
     Ok(healthy.into_iter().map(|(_, _, _, place)| place).collect())
 }
 
@@ -563,11 +570,7 @@ fn refused(kind: FailureKind, en: String, de: String) -> Box<Refused> {
 }
 
 /// Why nobody is left: the last check that anyone reached tells.
-fn refusal(
-    question: &Question<'_>,
-    rejected: Vec<Rejected>,
-    rest: Option<Duration>,
-) -> Refused {
+fn refusal(question: &Question<'_>, rejected: Vec<Rejected>, rest: Option<Duration>) -> Refused {
     let last = rejected.iter().map(|rejected| rejected.why).max();
     let why = rejected
         .iter()
@@ -581,21 +584,31 @@ fn refusal(
             FailureKind::Governance,
             Words::new(
                 format!("No model is open to you for this ({why}). Ask your admin for a grant."),
-                format!("Kein Modell ist für Sie hierfür freigegeben ({why}). Bitten Sie Ihre Administration um eine Freigabe."),
+                format!(
+                    "Kein Modell ist für Sie hierfür freigegeben ({why}). Bitten Sie Ihre Administration um eine Freigabe."
+                ),
             ),
         ),
         Some(Rejection::Zone) if why.contains("is blocked") => (
             FailureKind::Guard,
             Words::new(
-                format!("The request contains personal data that may not leave ({why}). Remove it and ask again."),
-                format!("Die Anfrage enthält personenbezogene Daten, die das Haus nicht verlassen dürfen ({why}). Bitte entfernen und erneut fragen."),
+                format!(
+                    "The request contains personal data that may not leave ({why}). Remove it and ask again."
+                ),
+                format!(
+                    "Die Anfrage enthält personenbezogene Daten, die das Haus nicht verlassen dürfen ({why}). Bitte entfernen und erneut fragen."
+                ),
             ),
         ),
         Some(Rejection::Zone) => (
             FailureKind::Zone,
             Words::new(
-                format!("This was found to be {level}, and no permitted model may receive such data ({why}). Remove the sensitive part, or ask your admin for a model in a nearer zone."),
-                format!("Dies wurde als {level} eingestuft, und kein erlaubtes Modell darf solche Daten erhalten ({why}). Entfernen Sie den sensiblen Teil oder bitten Sie Ihre Administration um ein Modell in einer näheren Zone."),
+                format!(
+                    "This was found to be {level}, and no permitted model may receive such data ({why}). Remove the sensitive part, or ask your admin for a model in a nearer zone."
+                ),
+                format!(
+                    "Dies wurde als {level} eingestuft, und kein erlaubtes Modell darf solche Daten erhalten ({why}). Entfernen Sie den sensiblen Teil oder bitten Sie Ihre Administration um ein Modell in einer näheren Zone."
+                ),
             ),
         ),
         Some(Rejection::Ability) => (
@@ -616,7 +629,9 @@ fn refusal(
             FailureKind::NoCandidate,
             Words::new(
                 format!("Every permitted model is failing right now ({why}). Try again shortly."),
-                format!("Jedes erlaubte Modell ist gerade gestört ({why}). Bitte gleich noch einmal versuchen."),
+                format!(
+                    "Jedes erlaubte Modell ist gerade gestört ({why}). Bitte gleich noch einmal versuchen."
+                ),
             ),
         ),
         None => (

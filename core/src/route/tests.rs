@@ -1,2 +1,1 @@
 //! Worlds in a few words, and what is chosen in them.
-
