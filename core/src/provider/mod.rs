@@ -10,22 +10,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-use crate::config::{ProviderConfig, ProviderLimits};
+use crate::config::{ProviderConfig, ProviderKind, ProviderLimits};
 use crate::reply::{Chunk, Usage};
 use crate::request::{ChatRequest, EmbedRequest};
 
 pub mod anthropic;
+pub mod azure;
 mod claude;
 pub mod events;
 mod fanout;
 pub mod http;
+pub mod openai;
 mod schema;
 pub mod sse;
-mod turns;
 #[cfg(test)]
 // Unused until each vendor's golden tests are here.
 #[allow(dead_code)]
 mod tests;
+mod turns;
 
 /// One try at one deployment.
 #[derive(Debug, Clone)]
@@ -166,6 +168,13 @@ pub struct BuildError {
 /// Makes the provider that a configuration describes. One HTTP client per provider, connections
 /// kept alive.
 pub fn build(config: &ProviderConfig) -> Result<Arc<dyn Provider>, BuildError> {
-    let _ = config;
-    unimplemented!()
+    Ok(match config.kind {
+        ProviderKind::OpenAi => Arc::new(openai::new(config)?),
+        ProviderKind::Azure => Arc::new(azure::new(config)?),
+        ProviderKind::Anthropic => Arc::new(anthropic::new(config)?),
+        ProviderKind::Gemini | ProviderKind::Bedrock | ProviderKind::Simulated => {
+            let why = format!("`{}` cannot be called yet", config.kind);
+            return Err(BuildError { id: config.id.clone(), why });
+        }
+    })
 }
