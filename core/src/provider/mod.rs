@@ -71,6 +71,13 @@ pub trait Provider: Send + Sync + 'static {
     /// Vectors, if the vendor has them.
     async fn embed(&self, call: ProviderCall<EmbedRequest>) -> Result<Embeddings, ProviderError>;
 
+    /// How many times a call that wants `n` answers is billed its input: `n` where the vendor
+    /// gives one answer to a call, so that the hold must hold the input `n` times too.
+    fn inputs_billed(&self, n: u32) -> u32 {
+        let _ = n;
+        1
+    }
+
     /// The limits that the configuration gives.
     fn limits(&self) -> &ProviderLimits;
 }

@@ -77,10 +77,10 @@ impl AnthropicProvider {
 #[async_trait]
 impl Provider for AnthropicProvider {
     async fn chat(&self, call: ProviderCall) -> Result<ChunkStream, ProviderError> {
+        // The format gives one answer to a call.
         if call.request.n <= 1 {
             return self.one(&call).await;
         }
-        // The format gives one answer to a call.
         let answers = (0..call.request.n).map(|_| self.one(&call));
         Ok(fanout::merge(try_join_all(answers).await?))
     }
@@ -90,6 +90,10 @@ impl Provider for AnthropicProvider {
             ProviderErrorKind::Unsupported,
             "Anthropic has no embeddings; configure an embedding model of another provider",
         ))
+    }
+
+    fn inputs_billed(&self, n: u32) -> u32 {
+        n.max(1)
     }
 
     fn limits(&self) -> &ProviderLimits {
