@@ -19,6 +19,7 @@ pub mod azure;
 mod claude;
 pub mod events;
 mod fanout;
+pub mod gemini;
 pub mod http;
 pub mod openai;
 mod schema;

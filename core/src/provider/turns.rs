@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::provider::{ProviderError, ProviderErrorKind};
 use crate::request::{ChatRequest, MediaSource, Message, Part, Role, ToolCall};
@@ -151,6 +152,14 @@ fn data_uri(url: &str) -> Option<(&str, &str)> {
     let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
     let media_type = head.strip_suffix(";base64")?;
     Some((media_type.split(';').next().unwrap_or(media_type), data))
+}
+
+/// Adds segments to the path of an address that has one, percent-encoded where needed. A slash
+/// at the end of `base_url` makes no empty segment.
+pub(crate) fn push_segments(url: &mut Url, segments: &[&str]) {
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(segments);
+    }
 }
 
 /// A request that this vendor's format has no place for, with what to do instead.
