@@ -9,9 +9,13 @@ pub mod auth;
 pub mod cli;
 pub mod demo;
 pub mod errors;
+#[cfg(test)]
+mod fixtures;
 pub mod limits;
 pub mod metrics;
 pub mod openai;
 pub mod reload;
 pub mod server;
+pub mod show;
+pub mod wire;
 pub mod wiring;
