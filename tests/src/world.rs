@@ -415,10 +415,18 @@ impl World {
 
     /// A new key on this node.
     pub fn new_key(&self, node: &str, more: &[&str]) -> String {
+        self.new_key_with_id(node, more).1
+    }
+
+    /// The id of a new key, and the key.
+    pub fn new_key_with_id(&self, node: &str, more: &[&str]) -> (String, String) {
         let mut words = vec!["key", "create", "--node", node, "--name", "test", "--json"];
         words.extend(more);
         let made = self.cli_with(&words, None).success().json();
-        made["key"].as_str().unwrap_or_else(|| panic!("no key in {made}")).to_owned()
+        match (made["id"].as_str(), made["key"].as_str()) {
+            (Some(id), Some(key)) => (id.to_owned(), key.to_owned()),
+            _ => panic!("no key in {made}"),
+        }
     }
 
     /// Sets a monthly budget in nanos.

@@ -73,6 +73,16 @@ pub struct Script {
     between: Duration,
     gated: bool,
     headers_first: bool,
+    echo: Option<Echo>,
+}
+
+/// What of the question comes back in the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Echo {
+    /// The text itself, in pieces of three characters.
+    Text,
+    /// The text as an argument of this tool.
+    Tool(String),
 }
 
 impl Script {
@@ -90,6 +100,7 @@ impl Script {
             between: Duration::ZERO,
             gated: false,
             headers_first: true,
+            echo: None,
         }
     }
 
@@ -106,6 +117,16 @@ impl Script {
     /// A call of this tool.
     pub fn calls_tool(name: &str, arguments: Value) -> Self {
         Script { tool: Some((name.to_owned(), arguments)), ..Self::words(0) }.uses(10, 5)
+    }
+
+    /// An answer that repeats the last question word by word, in small pieces.
+    pub fn echo() -> Self {
+        Script { echo: Some(Echo::Text), ..Self::words(0) }.uses(10, 5)
+    }
+
+    /// A call of this tool with the last question as its argument `text`.
+    pub fn echo_into_tool(name: &str) -> Self {
+        Script { echo: Some(Echo::Tool(name.to_owned())), ..Self::words(0) }.uses(10, 5)
     }
 
     /// What it says that it used.
@@ -365,7 +386,35 @@ fn note(
     };
     drop(book);
     shared.arrived.notify_waiters();
-    (Guard { gone }, finished, script.unwrap_or_else(|| fitting(body)))
+    let script = script.unwrap_or_else(|| fitting(body));
+    (Guard { gone }, finished, echoed(script, body))
+}
+
+/// Fills in what a script repeats of the question.
+fn echoed(mut script: Script, body: &Value) -> Script {
+    let text = last_text(body);
+    match script.echo.take() {
+        Some(Echo::Text) => {
+            let characters: Vec<char> = text.chars().collect();
+            script.pieces = characters.chunks(3).map(String::from_iter).collect();
+        }
+        Some(Echo::Tool(name)) => script.tool = Some((name, json!({ "text": text }))),
+        None => {}
+    }
+    script
+}
+
+/// The text of the last message, in any of the dialects.
+fn last_text(body: &Value) -> String {
+    let messages = body.get("messages").or_else(|| body.get("contents"));
+    let last = messages.and_then(Value::as_array).and_then(|all| all.last());
+    let Some(last) = last else { return String::new() };
+    let content = last.get("content").or_else(|| last.get("parts")).unwrap_or(&Value::Null);
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        _ => String::new(),
+    }
 }
 
 /// Without a script: a tool call where tools are offered and not yet answered, JSON where a
