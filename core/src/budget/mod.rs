@@ -14,6 +14,7 @@ use crate::request::BudgetPeriod;
 pub mod period;
 mod reserve;
 
+pub(crate) use reserve::share;
 pub use reserve::{Level, Notice, reserve, settle};
 
 /// A limit on a node for a period. One node may have several, one per period.
