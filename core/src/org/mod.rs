@@ -38,6 +38,16 @@ pub struct Unit {
     pub closed: bool,
 }
 
+impl Unit {
+    /// Its id; `None` where the node is no department or team.
+    pub fn id(&self) -> Option<&Arc<str>> {
+        match &self.node {
+            Node::Department(id) | Node::Team(id) => Some(id),
+            _ => None,
+        }
+    }
+}
+
 /// A person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Person {

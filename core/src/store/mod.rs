@@ -98,6 +98,12 @@ pub enum StoreError {
     /// What was asked for does not exist.
     #[error("there is no {0}")]
     NotFound(String),
+    /// What was asked for exists already.
+    #[error("there is already a {0}")]
+    Exists(String),
+    /// An organisation file does not fit what is known; nothing was written.
+    #[error("the organisation file does not fit what is known")]
+    Import(Vec<crate::org::import::ImportFinding>),
 }
 
 /// What the house remembers.
