@@ -23,6 +23,7 @@ pub mod gemini;
 pub mod http;
 pub mod openai;
 mod schema;
+pub mod simulated;
 pub mod sse;
 #[cfg(test)]
 // Unused until each vendor's golden tests are here.
@@ -180,7 +181,8 @@ pub fn build(config: &ProviderConfig) -> Result<Arc<dyn Provider>, BuildError> {
         ProviderKind::OpenAi => Arc::new(openai::new(config)?),
         ProviderKind::Azure => Arc::new(azure::new(config)?),
         ProviderKind::Anthropic => Arc::new(anthropic::new(config)?),
-        ProviderKind::Gemini | ProviderKind::Bedrock | ProviderKind::Simulated => {
+        ProviderKind::Simulated => Arc::new(simulated::new(config)?),
+        ProviderKind::Gemini | ProviderKind::Bedrock => {
             let why = format!("`{}` cannot be called yet", config.kind);
             return Err(BuildError { id: config.id.clone(), why });
         }
