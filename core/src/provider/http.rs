@@ -129,9 +129,18 @@ impl Http {
 
     /// Sends a request whose answer is read whole.
     pub async fn whole(&self, request: RequestBuilder) -> Result<Bytes, ProviderError> {
+        self.whole_with_headers(request).await.map(|(_, body)| body)
+    }
+
+    /// The same, with the headers, for vendors that tell their counts there.
+    pub async fn whole_with_headers(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<(HeaderMap, Bytes), ProviderError> {
         let started = Instant::now();
         let response = self.send(request, false, started).await?;
-        self.read_whole(response, started).await
+        let headers = response.headers().clone();
+        Ok((headers, self.read_whole(response, started).await?))
     }
 
     async fn send(

@@ -15,6 +15,7 @@ use crate::reply::{Chunk, Usage};
 use crate::request::{ChatRequest, EmbedRequest};
 
 pub mod anthropic;
+pub mod bedrock;
 pub mod azure;
 mod claude;
 pub mod events;
