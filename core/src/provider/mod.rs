@@ -15,8 +15,8 @@ use crate::reply::{Chunk, Usage};
 use crate::request::{ChatRequest, EmbedRequest};
 
 pub mod anthropic;
-pub mod bedrock;
 pub mod azure;
+pub mod bedrock;
 mod claude;
 pub mod events;
 mod fanout;
