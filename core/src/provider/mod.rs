@@ -182,10 +182,8 @@ pub fn build(config: &ProviderConfig) -> Result<Arc<dyn Provider>, BuildError> {
         ProviderKind::OpenAi => Arc::new(openai::new(config)?),
         ProviderKind::Azure => Arc::new(azure::new(config)?),
         ProviderKind::Anthropic => Arc::new(anthropic::new(config)?),
+        ProviderKind::Gemini => Arc::new(gemini::new(config)?),
+        ProviderKind::Bedrock => Arc::new(bedrock::new(config)?),
         ProviderKind::Simulated => Arc::new(simulated::new(config)?),
-        ProviderKind::Gemini | ProviderKind::Bedrock => {
-            let why = format!("`{}` cannot be called yet", config.kind);
-            return Err(BuildError { id: config.id.clone(), why });
-        }
     })
 }
