@@ -25,7 +25,7 @@ async fn send(world: &World, path: &str, body: impl Into<reqwest::Body>) -> Repl
 
 #[tokio::test]
 async fn wrong_questions_are_refused_with_a_word_and_never_sent() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let hello = json!([{ "role": "user", "content": "Hello" }]);
     let wrong = [
         ("no JSON", "{\"model\": \"mini\", ".to_owned()),
@@ -110,7 +110,7 @@ async fn wrong_questions_are_refused_with_a_word_and_never_sent() {
 
 #[tokio::test]
 async fn invalid_utf8_is_a_bad_request() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let mut body = br#"{"model":"mini","messages":[{"role":"user","content":""#.to_vec();
     body.extend([0xff, 0xfe, 0xc3, 0x28]);
     body.extend(br#""}]}"#);
@@ -123,7 +123,7 @@ async fn invalid_utf8_is_a_bad_request() {
 
 #[tokio::test]
 async fn fifty_megabytes_are_refused_as_too_large() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let text = "x".repeat(50_000_000);
     let reply = send(&world, "/v1/chat/completions", ask("mini", &text).to_string()).await;
     assert_eq!(reply.status, 413, "{}", reply.body);
@@ -134,7 +134,7 @@ async fn fifty_megabytes_are_refused_as_too_large() {
 
 #[tokio::test]
 async fn a_hundred_thousand_messages_are_no_trouble() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let messages: Vec<Value> = (0..100_000)
         .map(|n| json!({ "role": if n % 2 == 0 { "user" } else { "assistant" }, "content": "x" }))
         .collect();
@@ -147,7 +147,7 @@ async fn a_hundred_thousand_messages_are_no_trouble() {
 
 #[tokio::test]
 async fn unknown_names_are_not_found() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let model = world.chat(ask("gpt-unknown", "Hello")).await.expect(404);
     assert_eq!(model.code(), "model_not_found");
     let policy = world.chat(ask("auto:unknown", "Hello")).await.expect(404);
@@ -163,7 +163,7 @@ async fn unknown_names_are_not_found() {
 
 #[tokio::test]
 async fn without_a_key_nobody_is_served_and_the_answer_has_a_request_id() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     for path in ["/v1/chat/completions", "/v1/embeddings", "/v1/messages"] {
         let response =
             world.client().post(world.url(path)).json(&ask("mini", "Hello")).send().await;
@@ -179,7 +179,7 @@ async fn without_a_key_nobody_is_served_and_the_answer_has_a_request_id() {
 
 #[tokio::test]
 async fn anthropics_errors_have_anthropics_shape() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let reply = send(&world, "/v1/messages", "{\"model\":\"mini\"}").await;
     assert_eq!(reply.status, 400);
     assert_eq!(reply.body["type"], "error");
@@ -189,7 +189,7 @@ async fn anthropics_errors_have_anthropics_shape() {
 
 #[tokio::test]
 async fn fields_that_nobody_here_knows_reach_the_vendor() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let mut question = ask("mini", "Hello");
     question["logit_bias"] = json!({ "50256": -100 });
     question["a_field_of_tomorrow"] = json!({ "x": [1, 2.5, null] });
@@ -204,7 +204,7 @@ async fn fields_that_nobody_here_knows_reach_the_vendor() {
 
 #[tokio::test]
 async fn what_is_asked_with_explain_is_explained() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let mut question = ask("auto", "Hello");
     question["stellwerk"] = json!({ "explain": true });
     let reply = world.chat(question).await.expect(200);
@@ -217,7 +217,7 @@ async fn what_is_asked_with_explain_is_explained() {
 #[tokio::test]
 async fn a_list_of_models_names_what_the_caller_may_use() {
     let grants = "[[grant]]\nmodels = [\"secret\"]\nto = [\"person:bert\"]\n";
-    let builder = World::new().await.model("secret", "one", "premium").section(grants);
+    let builder = World::usual().await.model("secret", "one", "premium").section(grants);
     let world = builder.start().await;
     let listed = world.get("/v1/models").await.expect(200);
     let ids: Vec<&str> = listed.body["data"]
@@ -230,7 +230,7 @@ async fn a_list_of_models_names_what_the_caller_may_use() {
 
 #[tokio::test]
 async fn a_sender_that_never_finishes_is_let_go() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let mut socket = tokio::net::TcpStream::connect(world.address()).await.expect("a connection");
     let head = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\n\
@@ -249,7 +249,7 @@ async fn a_sender_that_never_finishes_is_let_go() {
 
 #[tokio::test]
 async fn the_server_tells_that_it_is_alive_ready_and_what_it_measured() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.chat(ask("mini", "Hello")).await.expect(200);
     for path in ["/healthz", "/readyz", "/metrics", "/"] {
         let response = world.client().get(world.url(path)).send().await.expect("an answer");

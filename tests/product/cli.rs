@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 #[tokio::test]
 async fn check_names_key_and_line_of_what_is_wrong() {
-    let world = World::new().await.quiet();
+    let world = World::usual().await.quiet();
     world.cli(["check"]).success();
     let good = world.configuration();
     world.write("stellwerk.toml", &good.replace("tier = \"economy\"", "teir = \"economy\""));
@@ -20,7 +20,7 @@ async fn check_names_key_and_line_of_what_is_wrong() {
 
 #[tokio::test]
 async fn check_says_not_yet_to_what_is_not_built() {
-    let world = World::new().await.quiet();
+    let world = World::usual().await.quiet();
     let good = world.configuration();
     for strategy in ["ensemble", "dynamic"] {
         world.write("stellwerk.toml", &good.replace("\"fixed\"", &format!("\"{strategy}\"")));
@@ -53,7 +53,7 @@ async fn commands_that_are_not_built_say_not_yet_and_exit_with_1() {
 
 #[tokio::test]
 async fn ask_streams_an_answer_and_explains_it() {
-    let world = World::new().await.quiet();
+    let world = World::usual().await.quiet();
     let plain = world.cli(["ask", "Was ist eine Weiche?"]).success();
     assert_eq!(plain.stdout.trim(), "Eine Weiche stellt das Gleis.");
     let explained = world.cli(["ask", "Was ist eine Weiche?", "--explain"]).success();
@@ -124,7 +124,7 @@ async fn classify_needs_no_configuration_and_gives_every_field() {
 
 #[tokio::test]
 async fn route_decides_without_calling() {
-    let world = World::new()
+    let world = World::usual()
         .await
         .model("other", "one", "premium")
         .policy("default", "fixed", &["mini", "other"], "")
@@ -140,7 +140,7 @@ async fn route_decides_without_calling() {
 
 #[tokio::test]
 async fn an_import_twice_changes_nothing() {
-    let world = World::new().await.quiet();
+    let world = World::usual().await.quiet();
     world.set_budget("department:sales", 5_000_000_000);
     let before = world.cli(["org", "show", "--json"]).success().stdout;
     world.cli(["org", "import", "company.toml"]).success();
@@ -155,7 +155,7 @@ async fn an_import_twice_changes_nothing() {
 
 #[tokio::test]
 async fn nodes_and_amounts_that_make_no_sense_are_refused() {
-    let world = World::new().await.quiet();
+    let world = World::usual().await.quiet();
     let wrong = [
         ["budget", "set", "department:nowhere", "5", "--period", "month"],
         ["budget", "set", "the-company", "5", "--period", "month"],
@@ -172,7 +172,7 @@ async fn nodes_and_amounts_that_make_no_sense_are_refused() {
 
 #[tokio::test]
 async fn a_key_is_shown_once_and_kept_as_a_hash() {
-    let world = World::new().await.quiet();
+    let world = World::usual().await.quiet();
     let made = world
         .cli(["key", "create", "--node", "person:anna", "--name", "laptop", "--json"])
         .success()
@@ -194,7 +194,7 @@ async fn a_key_is_shown_once_and_kept_as_a_hash() {
 
 #[tokio::test]
 async fn exports_come_in_three_shapes() {
-    let world = World::new().await.quiet();
+    let world = World::usual().await.quiet();
     world.cli(["ask", "Hello"]).success();
     for (format, head) in [("csv", "time"), ("focus", "BilledCost")] {
         let output = world.cli(["ledger", "export", "--format", format]).success();

@@ -46,7 +46,7 @@ const CALLERS: usize = 64;
 const FIT: usize = 7;
 
 async fn race(node_of: impl Fn(&str) -> String, streamed: bool) {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let (key_id, key) = world.new_key_with_id("person:anna", &[]);
     let node = node_of(&key_id);
     world.set_budget(&node, 1_000_000_000_000);
@@ -142,7 +142,7 @@ async fn a_use_cases_budget_fits_exactly_its_calls() {
 
 #[tokio::test]
 async fn a_refusal_names_level_node_rest_and_renewal() {
-    let world = World::new().await.quiet();
+    let world = World::usual().await.quiet();
     world.set_budget("team:inside", 5);
     let mut world = world;
     world.serve().await;
@@ -169,7 +169,7 @@ async fn a_refusal_names_level_node_rest_and_renewal() {
 
 #[tokio::test]
 async fn a_soft_budget_refuses_nobody() {
-    let world = World::new().await.quiet();
+    let world = World::usual().await.quiet();
     world.cli(["budget", "set", "company", "0.000000001", "--period", "day", "--soft"]).success();
     let mut world = world;
     world.serve().await;
@@ -180,7 +180,7 @@ async fn a_soft_budget_refuses_nobody() {
 
 #[tokio::test]
 async fn a_budget_set_beside_the_server_counts_within_a_second() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.chat(ask("mini", "Hello")).await.expect(200);
     world.set_budget("company", 1);
     tokio::time::sleep(TAKES_EFFECT).await;
@@ -192,7 +192,7 @@ async fn a_budget_set_beside_the_server_counts_within_a_second() {
 
 #[tokio::test]
 async fn several_processes_share_one_budget() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.set_budget("company", 1_000_000_000_000);
     tokio::time::sleep(TAKES_EFFECT).await;
     world.vendor.plays("mini", [Script::words(3).gated_whole(), Script::words(3)]);
@@ -218,7 +218,7 @@ async fn several_processes_share_one_budget() {
 
 #[tokio::test]
 async fn after_a_crash_every_hold_is_settled_and_no_row_is_lost() {
-    let mut world = World::new().await.start().await;
+    let mut world = World::usual().await.start().await;
     world.set_budget("company", 1_000_000_000_000);
     world.chat(ask("mini", "before the crash")).await.expect(200);
     world.vendor.plays("mini", [Script::words(50).ends(End::StallAfter(3))]);
@@ -255,7 +255,7 @@ async fn after_a_crash_every_hold_is_settled_and_no_row_is_lost() {
 
 #[tokio::test]
 async fn a_stop_settles_what_runs() {
-    let mut world = World::new().await.start().await;
+    let mut world = World::usual().await.start().await;
     world.set_budget("company", 1_000_000_000_000);
     world.vendor.plays("mini", [Script::words(5).pausing(Duration::from_millis(100))]);
     let running =
@@ -275,7 +275,7 @@ async fn a_stop_settles_what_runs() {
 
 #[tokio::test]
 async fn usage_that_the_vendor_tells_is_taken_and_every_field_is_there() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let key = world.new_key("person:anna", &[]);
     tokio::time::sleep(TAKES_EFFECT).await;
     world.vendor.plays("mini", [Script::words(3).uses(10, 5)]);
@@ -313,7 +313,7 @@ async fn usage_that_the_vendor_tells_is_taken_and_every_field_is_there() {
 async fn a_price_in_dollars_is_converted_and_rounded_once() {
     let prices = "input_per_million = \"0.333333333\"\noutput_per_million = \"0.777\"\n\
                   price_currency = \"USD\"";
-    let world = World::new().await.model_with("odd", "one", "economy", prices).start().await;
+    let world = World::usual().await.model_with("odd", "one", "economy", prices).start().await;
     world.vendor.plays("odd", [Script::words(3).uses(7, 3)]);
     world.chat(ask("odd", "Hello")).await.expect(200);
     let row = &world.rows(1).await[0];
@@ -327,7 +327,7 @@ async fn cached_tokens_are_part_of_the_input_and_priced_once() {
                   cached_input_per_million = \"0.1\"\nprice_currency = \"EUR\"";
     let told = Told::Full { input: 10, cached: 4, output: 5, reasoning: 3 };
     for kind in ["openai", "anthropic", "gemini"] {
-        let builder = World::new().await.provider("two", kind, "world");
+        let builder = World::usual().await.provider("two", kind, "world");
         let world = builder.model_with("cache", "two", "economy", prices).start().await;
         world.vendor.plays("cache", [Script::words(2).told(told)]);
         world.chat(ask("cache", "whole")).await.expect(200);
@@ -349,7 +349,7 @@ async fn cached_tokens_are_part_of_the_input_and_priced_once() {
 
 #[tokio::test]
 async fn where_usage_is_missing_or_zero_the_tokens_are_counted_and_the_row_says_so() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let text = ["Die ", "Weiche ", "stellt ", "das ", "Gleis."];
     for told in [Told::Nothing, Told::Zero] {
         world.vendor.plays("mini", [Script::answer(text).told(told)]);
@@ -368,7 +368,7 @@ async fn where_usage_is_missing_or_zero_the_tokens_are_counted_and_the_row_says_
 
 #[tokio::test]
 async fn a_client_that_leaves_mid_stream_is_billed_what_had_arrived() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.vendor.plays("mini", [Script::words(50).ends(End::StallAfter(3))]);
     let mut stream = world.stream(ask("mini", "Hello")).await;
     for _ in 0..3 {
@@ -388,7 +388,7 @@ async fn a_client_that_leaves_mid_stream_is_billed_what_had_arrived() {
 
 #[tokio::test]
 async fn a_client_that_leaves_before_the_first_token_is_billed_the_input() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.vendor.plays("mini", [Script::words(5).gated_whole()]);
     let request = world.post("/v1/chat/completions", &world.key, &ask("mini", "Hello")).send();
     let call = tokio::spawn(request);
@@ -406,7 +406,7 @@ async fn a_client_that_leaves_before_the_first_token_is_billed_the_input() {
 
 #[tokio::test]
 async fn a_cut_stream_is_billed_and_its_fail_over_is_a_row_of_its_own() {
-    let world = World::new()
+    let world = World::usual()
         .await
         .provider("two", "anthropic", "world")
         .model("other", "two", "economy")
@@ -481,7 +481,7 @@ async fn a_stream_that_stalls_is_ended_and_billed_what_arrived() {
 async fn an_attempt_that_fails_before_its_first_token_costs_nothing() {
     let endings = [End::Status(500), End::Status(429), End::CutAfter(0), End::Status(529)];
     for end in endings {
-        let world = World::new().await.start().await;
+        let world = World::usual().await.start().await;
         world.vendor.plays("mini", [Script::words(5).ends(end).retry_after("0"), Script::words(2)]);
         let stream = world.stream(ask("mini", "Hello")).await.whole().await;
         if stream.text().is_empty() {
@@ -499,7 +499,7 @@ async fn an_attempt_that_fails_before_its_first_token_costs_nothing() {
 
 #[tokio::test]
 async fn a_whole_answer_that_never_arrived_costs_nothing_and_is_flagged() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.vendor.plays("mini", [Script::words(5).ends(End::CutAfter(0))]);
     let reply = world.chat(ask("mini", "Hello")).await;
     assert!(matches!(reply.status, 502..=504), "{}", reply.body);
@@ -510,7 +510,7 @@ async fn a_whole_answer_that_never_arrived_costs_nothing_and_is_flagged() {
 
 #[tokio::test]
 async fn a_malformed_whole_answer_is_an_upstream_error_and_fails_over() {
-    let world = World::new()
+    let world = World::usual()
         .await
         .model("other", "one", "economy")
         .policy("default", "fixed", &["mini", "other"], "")
@@ -530,7 +530,7 @@ async fn a_malformed_whole_answer_is_an_upstream_error_and_fails_over() {
 
 #[tokio::test]
 async fn a_stream_that_turns_malformed_bills_the_text_that_arrived() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.vendor.plays("mini", [Script::words(9).ends(End::Malformed(2))]);
     let stream = world.stream(ask("mini", "Hello")).await.whole().await;
     assert!(stream.error().is_some());
@@ -542,7 +542,7 @@ async fn a_stream_that_turns_malformed_bills_the_text_that_arrived() {
 
 #[tokio::test]
 async fn an_error_inside_a_success_is_never_an_answer() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.vendor.plays("mini", [Script::words(5).ends(End::ErrorInSuccess)]);
     let whole = world.chat(ask("mini", "Hello")).await;
     assert!(matches!(whole.status, 502 | 503), "{}", whole.body);
@@ -556,7 +556,7 @@ async fn an_error_inside_a_success_is_never_an_answer() {
 
 #[tokio::test]
 async fn an_empty_answer_with_usage_takes_the_usage() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.vendor.plays("mini", [Script::words(0).uses(9, 4)]);
     world.chat(ask("mini", "Hello")).await.expect(200);
     let row = &world.rows(1).await[0];
@@ -569,7 +569,7 @@ async fn an_empty_answer_with_usage_takes_the_usage() {
 #[tokio::test]
 async fn a_second_attempt_that_does_not_fit_ends_with_402_and_the_first_stays_booked() {
     let dear = "input_per_million = \"1\"\noutput_per_million = \"1000\"\nprice_currency = \"EUR\"";
-    let world = World::new()
+    let world = World::usual()
         .await
         .model_with("dear", "one", "premium", dear)
         .policy("default", "fixed", &["mini", "dear"], "")
@@ -590,7 +590,7 @@ async fn a_second_attempt_that_does_not_fit_ends_with_402_and_the_first_stays_bo
 
 #[tokio::test]
 async fn several_answers_hold_several_output_limits() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.set_budget("company", 1_000_000_000_000);
     tokio::time::sleep(TAKES_EFFECT).await;
     world.vendor.plays("mini", [Script::words(2).gated_whole()]);
@@ -612,7 +612,7 @@ async fn several_answers_hold_several_output_limits() {
 
 #[tokio::test]
 async fn an_answer_without_a_limit_of_its_own_is_bounded_by_the_policys() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let question = json!({ "model": "mini", "messages": [{ "role": "user", "content": "Hi" }] });
     world.chat(question).await.expect(200);
     let body = &world.vendor.seen()[0].body;
@@ -622,7 +622,7 @@ async fn an_answer_without_a_limit_of_its_own_is_bounded_by_the_policys() {
 
 #[tokio::test]
 async fn a_model_without_a_price_cannot_be_called() {
-    let world = World::new().await.model_with("mystery", "one", "economy", "# no price").quiet();
+    let world = World::usual().await.model_with("mystery", "one", "economy", "# no price").quiet();
     let checked = world.cli(["check"]).exits(1);
     assert!(format!("{}{}", checked.stdout, checked.stderr).contains("mystery"));
     let refused = world.cli(["serve"]);
@@ -633,7 +633,7 @@ async fn a_model_without_a_price_cannot_be_called() {
 async fn embeddings_are_held_settled_and_booked() {
     let more = "kind = \"embedding\"\ninput_per_million = \"0.1\"\noutput_per_million = \"0\"\n\
                 price_currency = \"EUR\"";
-    let world = World::new().await.model_with("vectors", "one", "economy", more).start().await;
+    let world = World::usual().await.model_with("vectors", "one", "economy", more).start().await;
     world.vendor.plays("vectors", [Script::words(0).uses(6, 0)]);
     let body = json!({ "model": "vectors", "input": ["Gleis", "Weiche"] });
     let response = world.post("/v1/embeddings", &world.key, &body).send().await;
@@ -648,7 +648,7 @@ async fn embeddings_are_held_settled_and_booked() {
 
 #[tokio::test]
 async fn sums_of_rows_and_budgets_agree_after_many_parallel_calls() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.set_budget("company", 1_000_000_000_000);
     world.set_budget("department:sales", 1_000_000_000_000);
     let key = world.new_key("person:anna", &[]);

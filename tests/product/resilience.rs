@@ -10,7 +10,7 @@ use stellwerk_tests::{Reply, World};
 
 /// Two places: `mini` at the first, `other` behind it.
 async fn pair() -> Builder {
-    World::new().await.provider("two", "openai", "world").model("other", "two", "economy").policy(
+    World::usual().await.provider("two", "openai", "world").model("other", "two", "economy").policy(
         "default",
         "fixed",
         &["mini", "other"],
@@ -21,7 +21,7 @@ async fn pair() -> Builder {
 #[tokio::test]
 async fn a_passing_failure_is_tried_again_at_the_same_place() {
     for status in [429, 500, 503] {
-        let world = World::new().await.start().await;
+        let world = World::usual().await.start().await;
         world.vendor.plays("mini", [Script::status(status).retry_after("0"), Script::words(2)]);
         world.chat(ask("mini", "Hello")).await.expect(200);
         let rows = world.rows(2).await;
@@ -71,7 +71,7 @@ async fn a_silent_vendor_is_given_up_after_its_first_token_limit() {
 
 #[tokio::test]
 async fn a_stream_that_fails_for_good_ends_with_an_error_and_no_stop() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.vendor.plays("mini", [Script::words(9).ends(End::CutAfter(2))]);
     let stream = world.stream(ask("mini", "Hello")).await.whole().await;
     assert!(stream.clean, "never a bare cut");
@@ -132,7 +132,7 @@ async fn a_hedge_asks_a_second_place_and_books_both() {
 
 #[tokio::test]
 async fn the_callers_own_time_limit_is_kept() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     world.vendor.plays("mini", [Script::words(3).gated_whole()]);
     let mut question = ask("mini", "Hello");
     question["stellwerk"] = json!({ "timeout_ms": 200 });
@@ -171,7 +171,7 @@ async fn load_is_spread_over_the_places_of_a_model() {
 
 #[tokio::test]
 async fn the_cascade_climbs_when_an_answer_will_not_do() {
-    let world = World::new()
+    let world = World::usual()
         .await
         .model("strong", "one", "premium")
         .policy("default", "cascade", &["mini", "strong"], "escalate_below = 0.6")
@@ -189,7 +189,7 @@ async fn the_cascade_climbs_when_an_answer_will_not_do() {
 
 #[tokio::test]
 async fn a_good_change_of_the_configuration_is_taken_and_a_broken_one_is_not() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let good = world.configuration();
     let added = "\n[[model]]\nid = \"new\"\nprovider = \"one\"\nname = \"new\"\ntier = \"economy\"\n\
                  price = \"free\"\n";
@@ -219,7 +219,7 @@ async fn a_good_change_of_the_configuration_is_taken_and_a_broken_one_is_not() {
 
 #[tokio::test]
 async fn a_new_key_counts_within_a_second_and_a_revoked_one_no_longer() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let (id, key) = world.new_key_with_id("team:inside", &[]);
     tokio::time::sleep(Duration::from_secs(1)).await;
     world.chat_as(&key, ask("mini", "Hello")).await.expect(200);
@@ -230,7 +230,7 @@ async fn a_new_key_counts_within_a_second_and_a_revoked_one_no_longer() {
 
 #[tokio::test]
 async fn a_keys_limits_are_kept() {
-    let world = World::new().await.start().await;
+    let world = World::usual().await.start().await;
     let few = world.new_key("company", &["--requests-per-minute", "2"]);
     let single = world.new_key("company", &["--parallel", "1"]);
     let only = world.new_key("company", &["--models", "other"]);

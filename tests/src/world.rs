@@ -1,6 +1,6 @@
 //! The fixture: a folder, a configuration, a fake vendor and the real binary.
 //!
-//! [`World::new`] gives a company with one OpenAI-like vendor and the model `mini`, classification
+//! [`World::usual`] gives a company with one OpenAI-like vendor and the model `mini`, classification
 //! and guards off, so that a test adds only what it is about. Prices are one euro for a million
 //! input tokens and ten for a million output tokens unless a test says otherwise.
 
@@ -287,7 +287,7 @@ impl World {
     }
 
     /// The usual world: the provider `one`, anywhere, quick to retry, with the model `mini`.
-    pub async fn new() -> Builder {
+    pub async fn usual() -> Builder {
         Self::empty().await.provider("one", "openai", "world").model("mini", "one", "economy")
     }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
 mod dist;
 mod needs;
 mod run;
@@ -29,6 +30,8 @@ enum Command {
     Test(test::Args),
     /// The checks of the house's own rules: floors, signs, absences.
     Tidy,
+    /// What the gateway costs in time and memory, beside direct calls.
+    Bench(bench::Args),
     /// Builds the release binary.
     Dist,
 }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
+        Command::Bench(args) => bench::run(&args),
         Command::Dist => dist::run(),
     };
     match done {
