@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod dist;
+mod r#gen;
 mod needs;
 mod run;
 mod shell;
@@ -32,6 +33,8 @@ enum Command {
     Tidy,
     /// What the gateway costs in time and memory, beside direct calls.
     Bench(bench::Args),
+    /// Builds shipped data from facts.
+    Gen(r#gen::Args),
     /// Builds the release binary.
     Dist,
 }
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args),
+        Command::Gen(args) => r#gen::run(args),
         Command::Dist => dist::run(),
     };
     match done {
