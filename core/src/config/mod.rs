@@ -108,6 +108,17 @@ pub struct Server {
     pub shutdown_grace: Duration,
 }
 
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            listen: SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 8750)),
+            public_url: None,
+            max_body_bytes: 32 << 20,
+            shutdown_grace: Duration::from_secs(30),
+        }
+    }
+}
+
 /// Where the database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreUrl {
