@@ -16,7 +16,14 @@ use crate::request::{BudgetPeriod, Sensitivity, Zone};
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::{HoldRequest, LedgerQuery, LedgerRow, Settlement, Store, StoreError};
 
+mod budgets;
+mod crash;
 mod holds;
+mod keys;
+mod opening;
+mod organisation;
+mod parallel;
+mod periods;
 
 /// A database in a folder of its own, at noon of a day in March.
 struct World {
