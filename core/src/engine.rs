@@ -36,6 +36,8 @@ mod embed;
 mod face;
 mod figures;
 mod walk;
+#[cfg(test)]
+mod tests;
 
 /// How many events wait for a slow face before the vendor has to wait too.
 const EVENTS_WAITING: usize = 512;
