@@ -54,12 +54,14 @@ impl Plan {
     }
 
     /// The worst case: what is set aside.
-    fn worst_case(&self) -> Cost {
+    fn worst_case(&self, provider: &dyn Provider) -> Cost {
         let deployment = self.deployment();
         let (input, output) = match &self.payload {
             Payload::Chat(request) => {
+                let answers = request.n.max(1);
+                let inputs = u64::from(provider.inputs_billed(answers));
                 let input = tokens::bound(request, deployment.tokenizer);
-                (input, u64::from(self.output_limit) * u64::from(request.n.max(1)))
+                (input * inputs, u64::from(self.output_limit) * u64::from(answers))
             }
             Payload::Embed(request) => (tokens::embed_bound(request, deployment.tokenizer), 0),
         };
@@ -121,7 +123,7 @@ impl Attempt {
         mut plan: Plan,
     ) -> Result<Attempt, NoHold> {
         let asked = Instant::now();
-        let amount = plan.worst_case();
+        let amount = plan.worst_case(provider.as_ref());
         plan.draft.cost = amount;
         let hold = HoldId::of(&plan.draft.request_id, plan.draft.attempt);
         let request = HoldRequest {
@@ -167,6 +169,11 @@ impl Attempt {
 
     pub(super) fn number(&self) -> u32 {
         self.plan.draft.attempt
+    }
+
+    /// Whether a token has arrived.
+    pub(super) fn any_token(&self) -> bool {
+        self.tally.any_token
     }
 
     /// Whether the vendor has been called.

@@ -159,7 +159,7 @@ impl Written {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = Arc::new(self.config(folder.path()));
         let now = Timestamp::now();
-        let store = crate::store::sqlite::for_tests(&folder.path().join("test.db"), now)
+        let store = SqliteStore::open(&folder.path().join("test.db"), Default::default(), now)
             .expect("a store");
         for budget in self.budgets.drain(..) {
             store.set_budget(budget, now).await.expect("a budget");

@@ -80,6 +80,8 @@ enum Outcome {
         error: ProviderError,
         /// What was shown for good.
         shown: Option<Shown>,
+        /// Whether a token had arrived.
+        begun: bool,
         /// The vendor refused what only the judge wanted.
         refuses_logprobs: bool,
     },
@@ -290,7 +292,7 @@ impl Walk {
                         rung = next;
                         continue 'models;
                     }
-                    Outcome::Failed { error, shown, refuses_logprobs } => {
+                    Outcome::Failed { error, shown, begun, refuses_logprobs } => {
                         if shown == Some(Shown::Binding) {
                             return Err(self.upstream_failed(&error));
                         }
@@ -301,7 +303,7 @@ impl Walk {
                         let more = place + 1 < candidate.places.len()
                             || rung + 1 < decision.candidates.len();
                         let retries = self.max_retries(at);
-                        let next = next_move(&error, tries, retries, shown.is_some(), more);
+                        let next = next_move(&error, tries, retries, begun, more);
                         last_error = Some(error);
                         match next {
                             Next::SamePlace(pause) => {
@@ -692,6 +694,7 @@ impl Walk {
     ) -> Result<Outcome, Box<Failure>> {
         let refuses_logprobs =
             attempt.plan().logprobs_for_judge && error.kind == ProviderErrorKind::BadRequest;
+        let begun = attempt.any_token();
         if refuses_logprobs {
             attempt.note_refuses_logprobs();
         }
@@ -700,7 +703,7 @@ impl Walk {
             request.id = %self.call.id, model.id = %entry.model, provider.id = %entry.provider,
             attempt = entry.attempt, error = %error.detail, "an attempt failed"
         );
-        Ok(Outcome::Failed { error, shown, refuses_logprobs })
+        Ok(Outcome::Failed { error, shown, begun, refuses_logprobs })
     }
 
     async fn interrupted(&mut self, attempt: Attempt, interrupt: Interrupt) -> Box<Failure> {
@@ -990,15 +993,17 @@ impl Before {
 }
 
 /// What comes after a failed try: the rules of retry and fail-over in one place.
-fn next_move(error: &ProviderError, tries: u32, max_retries: u32, shown: bool, more: bool) -> Next {
+fn next_move(error: &ProviderError, tries: u32, max_retries: u32, begun: bool, more: bool) -> Next {
     use ProviderErrorKind::*;
     match error.kind {
         BadRequest | ContentFilter => Next::GiveUp,
         ContextLength => Next::OtherModel,
-        Timeout | Cut | Malformed | Auth | NotFound | Unsupported => Next::OtherPlace,
+        Timeout | Malformed | Auth | NotFound | Unsupported => Next::OtherPlace,
         // After the first token the same deployment is not tried again (CONTRACT 11).
-        Connect | RateLimited | Server if shown || tries >= max_retries.max(1) => Next::OtherPlace,
-        Connect | RateLimited | Server => {
+        Connect | Cut | RateLimited | Server if begun || tries >= max_retries => {
+            Next::OtherPlace
+        }
+        Connect | Cut | RateLimited | Server => {
             let asked = error.retry_after.unwrap_or_default();
             if asked > LONGEST_PATIENCE {
                 return if more { Next::OtherPlace } else { Next::GiveUp };
@@ -1137,8 +1142,8 @@ mod tests {
     #[test]
     fn a_busy_vendor_is_tried_once_more_then_another_place() {
         let busy = error(ProviderErrorKind::RateLimited);
-        assert!(matches!(next_move(&busy, 0, 0, false, true), Next::SamePlace(_)));
-        assert_eq!(next_move(&busy, 1, 0, false, true), Next::OtherPlace);
+        assert!(matches!(next_move(&busy, 0, 1, false, true), Next::SamePlace(_)));
+        assert_eq!(next_move(&busy, 1, 1, false, true), Next::OtherPlace);
         assert!(matches!(next_move(&busy, 1, 2, false, true), Next::SamePlace(_)));
     }
 

@@ -190,12 +190,20 @@ impl Http {
     }
 
     fn not_sent(&self, error: &reqwest::Error) -> ProviderError {
+        use ProviderErrorKind::{Connect, Cut};
         if error.is_timeout() {
-            return timed_out("connection", self.limits.connect);
+            // Nothing was sent yet, so nothing can be billed.
+            let detail = format!("no connection within {}", seconds(self.limits.connect));
+            return ProviderError::new(Connect, detail);
         }
-        let what =
-            if error.is_connect() { "no connection" } else { "connection lost before an answer" };
-        ProviderError::new(ProviderErrorKind::Connect, format!("{what}{}", cause(error)))
+        match error.is_connect() {
+            true => ProviderError::new(Connect, format!("no connection{}", cause(error))),
+            // The vendor may have taken the call, and may bill it.
+            false => ProviderError::new(
+                Cut,
+                format!("connection lost before an answer{}", cause(error)),
+            ),
+        }
     }
 }
 

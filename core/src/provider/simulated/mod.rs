@@ -66,6 +66,8 @@ word_enum! {
         Unsure = "unsure",
         /// Answers nothing, and tells its usage.
         Empty = "empty",
+        /// Says the question back, so that a test sees what was sent.
+        Echo = "echo",
     }
 }
 
@@ -321,6 +323,7 @@ fn said(call: &ProviderCall, fault: Option<Fault>, choice: u32) -> (String, Endi
     let text = match (&request.response_format, fault) {
         (_, Some(Fault::Empty)) => String::new(),
         (_, Some(Fault::Refuse)) => words::refusal(language),
+        (_, Some(Fault::Echo)) => format!("{} {question}", language.mark()),
         (ResponseFormat::JsonSchema { schema, .. }, _) => {
             sample::of(schema, language.mark()).to_string()
         }
