@@ -60,7 +60,7 @@ impl Plan {
             Payload::Chat(request) => {
                 let answers = request.n.max(1);
                 let inputs = u64::from(provider.inputs_billed(answers));
-                let input = tokens::bound(request, deployment.tokenizer);
+                let input = tokens::bound_at(request, deployment);
                 (input * inputs, u64::from(self.output_limit) * u64::from(answers))
             }
             Payload::Embed(request) => (tokens::embed_bound(request, deployment.tokenizer), 0),
@@ -384,7 +384,7 @@ impl Count for Attempt {
     fn input(&self) -> u64 {
         let tokenizer = self.plan.deployment().tokenizer;
         match &self.plan.payload {
-            Payload::Chat(request) => tokens::estimate(request, tokenizer),
+            Payload::Chat(request) => tokens::estimate_at(request, self.plan.deployment()),
             Payload::Embed(request) => tokens::embed_estimate(request, tokenizer),
         }
     }

@@ -265,6 +265,8 @@ impl Walk {
                 let attempt = match self.hold(plan).await {
                     Ok(attempt) => attempt,
                     Err(NoHold::Refused(refusal)) => {
+                        // What was never tried has no number: rows count 1, 2, 3.
+                        self.attempts -= 1;
                         if reason == AttemptReason::First
                             && let Some(cheaper) = self.cheaper(decision, rung)
                         {
@@ -410,8 +412,8 @@ impl Walk {
         }
     }
 
-    /// Log probabilities are asked of vendors that document them, never of a reasoning model,
-    /// which refuses them.
+    /// Log probabilities are asked of vendors that document them. A place that refuses them all
+    /// the same is remembered and asked without.
     fn gives_logprobs(&self, model: &Model, place: &Place) -> bool {
         let kind = self.live.config.providers.get(&place.provider).map(|provider| provider.kind);
         let documented = matches!(
@@ -423,7 +425,7 @@ impl Walk {
                     | ProviderKind::Simulated
             )
         );
-        documented && model.abilities.logprobs && !model.abilities.reasoning
+        documented && model.abilities.logprobs
     }
 
     /// What goes out: redacted or raw, always with an output limit, so that the hold is a bound.
@@ -610,9 +612,10 @@ impl Walk {
                     self.attempts += 1;
                     plan.draft.attempt = self.attempts;
                     plan.draft.time = attempt::now();
-                    // No money for a second try: the first goes on alone.
-                    if let Ok(second) = self.hold(plan).await {
-                        contenders.push(second.contend(cancel.clone()));
+                    match self.hold(plan).await {
+                        Ok(second) => contenders.push(second.contend(cancel.clone())),
+                        // No money for a second try: the first goes on alone.
+                        Err(_) => self.attempts -= 1,
                     }
                     continue;
                 }
@@ -790,6 +793,7 @@ impl Walk {
         let mut attempt = match self.hold(plan).await {
             Ok(attempt) => attempt,
             Err(NoHold::Refused(_)) => {
+                self.attempts -= 1;
                 self.note_unaffordable(&decision);
                 return Ok(None);
             }
@@ -1000,9 +1004,7 @@ fn next_move(error: &ProviderError, tries: u32, max_retries: u32, begun: bool, m
         ContextLength => Next::OtherModel,
         Timeout | Malformed | Auth | NotFound | Unsupported => Next::OtherPlace,
         // After the first token the same deployment is not tried again (CONTRACT 11).
-        Connect | Cut | RateLimited | Server if begun || tries >= max_retries => {
-            Next::OtherPlace
-        }
+        Connect | Cut | RateLimited | Server if begun || tries >= max_retries => Next::OtherPlace,
         Connect | Cut | RateLimited | Server => {
             let asked = error.retry_after.unwrap_or_default();
             if asked > LONGEST_PATIENCE {
