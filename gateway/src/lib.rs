@@ -17,5 +17,6 @@ pub mod openai;
 pub mod reload;
 pub mod server;
 pub mod show;
+pub mod stream;
 pub mod wire;
 pub mod wiring;
