@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod data;
+mod doors;
 mod fixture;
 mod money;
 mod resilience;

@@ -5,6 +5,7 @@
 //! the vendor. Nothing here looks into the program. Start with [`world`], then [`vendor`].
 
 pub mod client;
+pub mod fuzzing;
 pub mod vendor;
 pub mod world;
 
