@@ -34,6 +34,7 @@ pub const DOORS: &[Door] = &[
     ("gemini_stream", gemini_stream),
     ("bedrock_whole", bedrock_whole),
     ("bedrock_stream", bedrock_stream),
+    ("config", config),
 ];
 
 /// A request in OpenAI's format; what was read must be encodable for every vendor.
@@ -196,6 +197,14 @@ fn framed(data: &[u8]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// A configuration file.
+pub fn config(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    // What the file names outside of itself is not there: a mutation must not read this machine.
+    let nowhere = std::path::Path::new("/nonexistent");
+    stellwerk_core::config::check::parse(&text, nowhere, &|_| None).ok();
 }
 
 /// Numbers that look random and are the same every time.
