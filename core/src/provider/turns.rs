@@ -76,6 +76,18 @@ pub(crate) fn arguments(call: &ToolCall) -> Value {
     }
 }
 
+/// The id of a call as Anthropic and Bedrock take it: letters, digits, `_` and `-`, at most 64.
+/// Others are freer (`functions.weather:0`); what differs there differs here by its end.
+pub(crate) fn call_id(id: &str) -> Cow<'_, str> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
+    if id.len() <= 64 && id.chars().all(is_plain) {
+        return Cow::Borrowed(id);
+    }
+    let plain: String =
+        id.chars().map(|letter| if is_plain(letter) { letter } else { '_' }).collect();
+    Cow::Owned(plain[plain.len().saturating_sub(64)..].to_owned())
+}
+
 /// The names of tools that were called in the conversation, each once. Vendors want every tool
 /// of the history declared, also when the caller offers none any more.
 pub(crate) fn called_tools(request: &ChatRequest) -> Vec<&str> {
@@ -200,6 +212,15 @@ mod tests {
         assert_eq!(arguments(&call("")), json!({}));
         assert_eq!(arguments(&call("null")), json!({}));
         assert_eq!(arguments(&call(r#"{"a":"#)), json!({"arguments": r#"{"a":"#}));
+    }
+
+    #[test]
+    fn ids_of_other_vendors_are_made_plain_and_stay_apart() {
+        assert_eq!(call_id("toolu_01-a"), "toolu_01-a");
+        assert_eq!(call_id("functions.weather:0"), "functions_weather_0");
+        let long = format!("{}ü{}", "a".repeat(80), 7);
+        assert_eq!(call_id(&long).len(), 64);
+        assert!(call_id(&long).ends_with("a_7"));
     }
 
     #[test]

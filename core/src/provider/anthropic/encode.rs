@@ -205,8 +205,8 @@ fn model_blocks(message: &Message) -> Vec<Value> {
         }
     }
     for call in &message.tool_calls {
-        let input = turns::arguments(call);
-        blocks.push(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input}));
+        let (id, input) = (turns::call_id(&call.id), turns::arguments(call));
+        blocks.push(json!({"type": "tool_use", "id": id, "name": call.name, "input": input}));
     }
     blocks
 }
@@ -214,7 +214,7 @@ fn model_blocks(message: &Message) -> Vec<Value> {
 fn tool_result(message: &Message) -> Result<Value, ProviderError> {
     let mut block = json!({
         "type": "tool_result",
-        "tool_use_id": message.tool_call_id.as_deref().unwrap_or_default(),
+        "tool_use_id": turns::call_id(message.tool_call_id.as_deref().unwrap_or_default()),
         "content": user_blocks(message)?,
     });
     if message.tool_failed {

@@ -156,8 +156,8 @@ impl Conversation {
             }
         }
         for call in &message.tool_calls {
-            let input = turns::arguments(call);
-            let call = json!({"toolUseId": call.id, "name": call.name, "input": input});
+            let (id, input) = (turns::call_id(&call.id), turns::arguments(call));
+            let call = json!({"toolUseId": id, "name": call.name, "input": input});
             blocks.push(json!({ "toolUse": call }));
         }
         blocks
@@ -169,7 +169,7 @@ impl Conversation {
         if content.is_empty() {
             content.push(text_block("(no output)"));
         }
-        let id = message.tool_call_id.as_deref().unwrap_or_default();
+        let id = turns::call_id(message.tool_call_id.as_deref().unwrap_or_default());
         let mut result = json!({"toolUseId": id, "content": content});
         // Only Claude and Nova know the field.
         if message.tool_failed && matches!(self.family, Family::Claude | Family::Nova) {

@@ -10,6 +10,7 @@ use crate::provider::http::Decoder;
 use crate::provider::{ProviderCall, ProviderError};
 use crate::reply::Chunk;
 
+mod doors;
 mod requests;
 
 pub(super) use requests::requests;
@@ -71,6 +72,18 @@ pub(super) fn decode<'a, D: Decoder>(
         Ok(()) => Ok(chunks),
         Err(error) => Err((chunks, error)),
     }
+}
+
+/// Every chunk that the bytes give when they are cut at these places (taken around the end).
+pub(super) fn cut<D: Decoder>(
+    decoder: D,
+    bytes: &[u8],
+    cuts: &[usize],
+) -> Result<Vec<Chunk>, (Vec<Chunk>, ProviderError)> {
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+    cuts.extend([0, bytes.len()]);
+    cuts.sort_unstable();
+    decode(decoder, cuts.windows(2).map(|ends| &bytes[ends[0]..ends[1]]))
 }
 
 fn outcome(read: Result<Vec<Chunk>, (Vec<Chunk>, ProviderError)>) -> Value {
