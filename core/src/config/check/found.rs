@@ -165,6 +165,14 @@ impl Found {
         let version = set(&["AZURE_OPENAI_API_VERSION", "OPENAI_API_VERSION"]);
         self.note_key("azure", key_name);
         let base_url = endpoint.trim().trim_end_matches('/');
+        if !url::Url::parse(base_url).is_ok_and(|url| url.has_host()) {
+            self.warn(
+                "AZURE_OPENAI_ENDPOINT is no web address; write https://NAME.openai.azure.com",
+                "AZURE_OPENAI_ENDPOINT ist keine Webadresse; bitte \
+                 https://NAME.openai.azure.com schreiben",
+            );
+            return;
+        }
         let access = provider("azure", ProviderKind::Azure, base_url, Zone::World, Some(key));
         let access = ProviderConfig { api_version: version.map(|(_, version)| version), ..access };
         let Some((_, deployment)) = deployment else {
