@@ -510,15 +510,15 @@ impl Reader<'_> {
             return Some(written);
         }
         if let Some(name) = text.strip_prefix("env:") {
-            return self.from_environment(&written, name.to_owned());
+            return self.in_environment(&written, name.to_owned());
         }
         if let Some(path) = text.strip_prefix("file:") {
-            return self.from_file(&written, path.to_owned());
+            return self.in_file(&written, path.to_owned());
         }
         Some(written)
     }
 
-    fn from_environment(&self, at: &Located<Scalar>, name: String) -> Option<Located<Scalar>> {
+    fn in_environment(&self, at: &Located<Scalar>, name: String) -> Option<Located<Scalar>> {
         let Some(text) = (self.env)(&name).filter(|text| !text.is_empty()) else {
             let words = Words::new(
                 format!("the environment variable {name} is not set; set it, or write the value"),
@@ -535,7 +535,7 @@ impl Reader<'_> {
         Some(Located { value, key: at.key.clone(), line: at.line, origin })
     }
 
-    fn from_file(&self, at: &Located<Scalar>, path: String) -> Option<Located<Scalar>> {
+    fn in_file(&self, at: &Located<Scalar>, path: String) -> Option<Located<Scalar>> {
         match read_value(&self.base_dir.join(&path)) {
             Ok(text) => {
                 let value = Scalar { text, quoted: true };

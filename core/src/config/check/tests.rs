@@ -602,7 +602,7 @@ fn an_ollama_that_answered_is_local_and_free() {
     let llama = config.catalog.get(&ModelId::from("llama3.3:70b")).unwrap();
     assert_eq!(llama.deployments[0].zone, Zone::Local);
     assert_eq!(llama.deployments[0].price.source, PriceSource::Free);
-    assert_eq!(config.policies[&PolicyId::from("default")].models, [llama.id.clone()]);
+    assert_eq!(config.policies[&PolicyId::from("default")].models, std::slice::from_ref(&llama.id));
 }
 
 #[test]
