@@ -7,6 +7,8 @@
 use crate::request::{ChatRequest, Sensitivity};
 use crate::trace::Classification;
 
+mod cues;
+mod language;
 pub mod rules;
 
 /// What the classifier reads: the question and what stands around it.
