@@ -70,7 +70,7 @@ fn the_same_file_as_csv_says_the_same_whatever_the_delimiter() {
         budget,,,,,,,,,department:sales,500.25,month,\n\
         budget,,,,,,,,,person:anna,20,day,ja\n";
     let semicolons = csv.replace("leads;works-council", "\"leads|works-council\"");
-    let semicolons = semicolons.replace(',', ";").replace('|', ";");
+    let semicolons = semicolons.replace([',', '|'], ";");
     let toml = ImportPlan::from_toml(FILE).unwrap();
     for text in [csv, &semicolons] {
         let plan = ImportPlan::from_csv(text).unwrap();

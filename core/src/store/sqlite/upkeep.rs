@@ -28,7 +28,7 @@ const TICKS_PER_SYNC: u32 = 4;
 
 /// Commits after which the log is moved into the database even under load. Some thousand pages,
 /// like SQLite's own default, but away from the writer.
-const COMMITS_PER_CHECKPOINT: u64 = 500;
+pub(super) const COMMITS_PER_CHECKPOINT: u64 = 500;
 
 /// Pages of log (4 KiB each) beyond which the writer has to begin it anew: 64 MiB.
 const MOST_LOG_PAGES: i64 = 16_384;
@@ -48,7 +48,7 @@ pub(super) struct Upkeep {
 
 /// What was last seen and done.
 #[derive(Default)]
-struct Done {
+pub(super) struct Done {
     data_version: i64,
     synced: u64,
     checkpointed: u64,
@@ -109,7 +109,7 @@ impl Upkeep {
     }
 
     /// Makes durable what was committed up to now.
-    fn sync(&self, done: &mut Done) {
+    pub(super) fn sync(&self, done: &mut Done) {
         let commits = self.commits.load(Ordering::Acquire);
         if commits == done.synced {
             done.quiet = done.quiet.saturating_add(TICKS_PER_SYNC);
@@ -125,7 +125,7 @@ impl Upkeep {
         }
     }
 
-    fn checkpoint(&self, done: &mut Done) -> rusqlite::Result<()> {
+    pub(super) fn checkpoint(&self, done: &mut Done) -> rusqlite::Result<()> {
         let commits = self.commits.load(Ordering::Acquire);
         let since = commits - done.checkpointed;
         let is_idle = done.quiet >= TICKS_PER_SYNC;

@@ -20,6 +20,7 @@ mod budgets;
 mod crash;
 mod holds;
 mod keys;
+mod log;
 mod opening;
 mod organisation;
 mod parallel;
