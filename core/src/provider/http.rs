@@ -675,10 +675,16 @@ where
         chunks: Some(chunks),
         deadline: started + limits.first_token.min(limits.total),
         answering: false,
+        begun: 0,
+        finished: 0,
         timer: None,
         limits,
         started,
     }
+}
+
+fn bit(choice: u32) -> u64 {
+    1_u64.checked_shl(choice).unwrap_or(0)
 }
 
 struct Within<S> {
@@ -688,6 +694,10 @@ struct Within<S> {
     started: Instant,
     /// Whether the first token has come.
     answering: bool,
+    /// Which of the first 64 answers have begun and which have ended, as bits. One that nobody
+    /// asked for beyond that is not watched.
+    begun: u64,
+    finished: u64,
     deadline: Instant,
     /// Set only when there is something to wait for, and moved only when it rings: setting a
     /// timer anew for every piece would cost more than decoding it.
@@ -696,8 +706,18 @@ struct Within<S> {
 
 impl<S> Within<S> {
     fn note(&mut self, chunk: &Chunk) {
-        if chunk.is_token() || matches!(chunk, Chunk::Finish { .. }) {
-            self.answering = true;
+        match chunk {
+            Chunk::Text { choice, .. }
+            | Chunk::Reasoning { choice, .. }
+            | Chunk::ToolCall { choice, .. } => {
+                self.begun |= bit(*choice);
+                self.answering |= chunk.is_token();
+            }
+            Chunk::Finish { choice, .. } => {
+                self.finished |= bit(*choice);
+                self.answering = true;
+            }
+            _ => {}
         }
         if self.answering {
             let end = self.started + self.limits.total;
@@ -719,6 +739,12 @@ impl<S> Within<S> {
             }
             timer.as_mut().reset(deadline);
         }
+    }
+
+    /// Whether all answers that began have ended: then the vendor only forgot to say so, and
+    /// nobody should lose an answer that is here.
+    fn is_whole(&self) -> bool {
+        self.finished != 0 && self.begun & !self.finished == 0
     }
 
     fn late(&self) -> ProviderError {
@@ -753,8 +779,192 @@ where
             Poll::Pending => {
                 std::task::ready!(this.poll_deadline(context));
                 this.chunks = None;
-                Poll::Ready(Some(Err(this.late())))
+                Poll::Ready((!this.is_whole()).then(|| Err(this.late())))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(status: u16, body: &str) -> ProviderErrorKind {
+        status_error(status, &HeaderMap::new(), body.as_bytes(), Timestamp::UNIX_EPOCH).kind
+    }
+
+    #[test]
+    fn a_status_says_what_is_to_be_done() {
+        use ProviderErrorKind::*;
+        for (status, expected) in [
+            (302, NotFound),
+            (400, BadRequest),
+            (401, Auth),
+            (402, Auth),
+            (403, Auth),
+            (404, NotFound),
+            (408, Server),
+            (413, BadRequest),
+            (422, BadRequest),
+            (429, RateLimited),
+            (500, Server),
+            (502, Server),
+            (503, Server),
+            (529, Server),
+        ] {
+            assert_eq!(kind(status, "no JSON"), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn within_the_400s_the_vendors_code_decides() {
+        use ProviderErrorKind::*;
+        for (body, expected) in [
+            // OpenAI, Azure, llama.cpp.
+            (
+                r#"{"error":{"message":"x","type":"invalid_request_error","code":"context_length_exceeded"}}"#,
+                ContextLength,
+            ),
+            (
+                r#"{"error":{"message":"x","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#,
+                ContentFilter,
+            ),
+            (
+                r#"{"error":{"code":400,"message":"x","type":"exceed_context_size_error"}}"#,
+                ContextLength,
+            ),
+            // Anthropic, Google, AWS, Mistral, vLLM: words only.
+            (
+                r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}"#,
+                ContextLength,
+            ),
+            (
+                r#"{"error":{"code":400,"status":"INVALID_ARGUMENT","message":"The input token count (2000000) exceeds the maximum number of tokens allowed (1048576)."}}"#,
+                ContextLength,
+            ),
+            (r#"{"message":"Input is too long for requested model."}"#, ContextLength),
+            (
+                r#"{"object":"error","message":"Prompt contains 40000 tokens, too large for model with 32768 maximum context length","type":"invalid_request_error"}"#,
+                ContextLength,
+            ),
+            (
+                r#"{"object":"error","message":"This model's maximum context length is 4096 tokens.","code":400}"#,
+                ContextLength,
+            ),
+            // Google's wrong key is a 400.
+            (
+                r#"[{"error":{"code":400,"status":"INVALID_ARGUMENT","message":"API key not valid.","details":[{"reason":"API_KEY_INVALID"}]}}]"#,
+                Auth,
+            ),
+            // Anything else is the caller's.
+            (r#"{"error":{"message":"temperature must be at most 2"}}"#, BadRequest),
+            (r#"{"error":"unknown field"}"#, BadRequest),
+            (r#"{"detail":[{"type":"extra_forbidden"}]}"#, BadRequest),
+        ] {
+            assert_eq!(kind(400, body), expected, "{body}");
+        }
+        let too_many = r#"{"error":{"message":"Request too large … tokens per minute","code":"rate_limit_exceeded"}}"#;
+        assert_eq!(kind(413, too_many), RateLimited);
+    }
+
+    #[test]
+    fn the_vendors_words_reach_the_caller_of_a_bad_request_and_nobody_else() {
+        let body = br#"{"error":{"message":"secret prompt","code":"secret code"}}"#;
+        let told = |status| status_error(status, &HeaderMap::new(), body, Timestamp::UNIX_EPOCH);
+        assert_eq!(told(400).vendor_message.expect("for the caller").0, "secret prompt");
+        for status in [400, 401, 429, 500] {
+            let error = told(status);
+            assert!(!format!("{error} {error:?}").contains("secret"), "{status}");
+        }
+        assert!(told(500).vendor_message.is_none());
+    }
+
+    fn wait(name: &'static str, value: &str) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_str(value).expect("a value"));
+        let now = "2015-10-21T07:27:30Z".parse().expect("a time");
+        status_error(429, &headers, b"", now).retry_after
+    }
+
+    #[test]
+    fn retry_after_is_read_in_all_its_forms_and_never_believed_beyond_a_day() {
+        assert_eq!(wait("retry-after", "20"), Some(Duration::from_secs(20)));
+        assert_eq!(wait("retry-after", "0.5"), Some(Duration::from_millis(500)));
+        assert_eq!(wait("retry-after-ms", "1500"), Some(Duration::from_millis(1500)));
+        let date = "Wed, 21 Oct 2015 07:28:00 GMT";
+        assert_eq!(wait("retry-after", date), Some(Duration::from_secs(30)));
+        assert_eq!(wait("retry-after", "Wed, 21 Oct 2015 07:20:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("retry-after", "99999999999999999999"), Some(MAX_RETRY_AFTER));
+        assert_eq!(wait("retry-after", "-1"), None);
+        assert_eq!(wait("retry-after", "soon"), None);
+        let google = br#"{"error":{"code":429,"details":[{"retryDelay":"34s"}]}}"#;
+        let error = status_error(429, &HeaderMap::new(), google, Timestamp::UNIX_EPOCH);
+        assert_eq!(error.retry_after, Some(Duration::from_secs(34)));
+    }
+
+    fn text(text: &str) -> Chunk {
+        Chunk::Text { choice: 0, text: text.to_owned() }
+    }
+
+    fn end() -> Chunk {
+        let reason = crate::reply::FinishReason::Stop;
+        Chunk::Finish { choice: 0, reason, stop_sequence: None }
+    }
+
+    /// What is heard of chunks that come at these milliseconds, and when it ended.
+    async fn heard(script: Vec<(u64, Chunk)>) -> (usize, Option<ProviderErrorKind>, u64) {
+        let limits = ProviderLimits {
+            first_token: Duration::from_millis(1000),
+            idle: Duration::from_millis(300),
+            total: Duration::from_millis(2500),
+            ..ProviderLimits::default()
+        };
+        let started = Instant::now();
+        let said = stream::iter(script).then(move |(at, chunk)| async move {
+            tokio::time::sleep_until(started + Duration::from_millis(at)).await;
+            Ok(chunk)
+        });
+        let said = said.chain(stream::pending());
+        let mut chunks = Box::pin(within(limits, started, Box::pin(said)));
+        let mut count = 0;
+        let mut failed = None;
+        while let Some(chunk) = chunks.next().await {
+            match chunk {
+                Ok(_) => count += 1,
+                Err(error) => failed = Some(error.kind),
+            }
+        }
+        (count, failed, started.elapsed().as_millis() as u64)
+    }
+
+    const TIMEOUT: Option<ProviderErrorKind> = Some(ProviderErrorKind::Timeout);
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_before_the_first_token_ends_the_call() {
+        assert_eq!(heard(vec![]).await, (0, TIMEOUT, 1000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn chunks_that_are_no_tokens_do_not_extend_the_first_token_limit() {
+        let begun = |at| (at, Chunk::Started { vendor_model: None, vendor_id: None });
+        let script = vec![begun(100), begun(700), (900, text("")), begun(990)];
+        assert_eq!(heard(script).await, (4, TIMEOUT, 1000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_after_a_token_ends_the_call_sooner() {
+        let script = vec![(900, text("a")), (1150, text("b"))];
+        assert_eq!(heard(script).await, (2, TIMEOUT, 1450));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_never_ends_is_ended_by_the_total_limit() {
+        let script = (1..100).map(|n| (n * 200, text("a"))).collect();
+        assert_eq!(heard(script).await, (12, TIMEOUT, 2500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_whole_is_not_lost_to_a_vendor_that_forgets_to_close() {
+        assert_eq!(heard(vec![(100, text("a")), (200, end())]).await, (2, None, 500));
     }
 }

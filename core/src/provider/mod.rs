@@ -27,8 +27,6 @@ mod schema;
 pub mod simulated;
 pub mod sse;
 #[cfg(test)]
-// Unused until each vendor's golden tests are here.
-#[allow(dead_code)]
 mod tests;
 mod turns;
 

@@ -182,6 +182,8 @@ struct Reader {
     /// Fields of the answer that went on already, so that those that stand in every piece do
     /// not go on with every piece.
     told: Map<String, Value>,
+    /// Fields that came before the vendor said who it is; they follow that.
+    early: Map<String, Value>,
     choices: BTreeMap<u32, Choice>,
 }
 
@@ -264,11 +266,17 @@ impl Reader {
 
     fn extra(&mut self, mut body: Map<String, Value>, chunks: &mut Vec<Chunk>) {
         body.retain(|field, value| !value.is_null() && self.told.get(field) != Some(value));
-        if body.is_empty() {
+        if !self.started {
+            self.early.extend(body);
             return;
         }
-        self.told.extend(body.clone());
-        chunks.push(Chunk::Extra { dialect: Dialect::OpenAi, choice: None, fields: body });
+        let mut fields = std::mem::take(&mut self.early);
+        fields.extend(body);
+        if fields.is_empty() {
+            return;
+        }
+        self.told.extend(fields.clone());
+        chunks.push(Chunk::Extra { dialect: Dialect::OpenAi, choice: None, fields });
     }
 
     fn choice(
@@ -302,7 +310,7 @@ impl Reader {
             Value::String(text) => Some(text),
             _ => None,
         });
-        fields.extend(choice.into_iter().filter(|(_, value)| !value.is_null()));
+        fields.extend(choice.into_iter().filter(|(_, value)| says_something(value)));
         if !fields.is_empty() {
             chunks.push(Chunk::Extra { dialect: Dialect::OpenAi, choice: Some(index), fields });
         }
@@ -366,7 +374,6 @@ impl Reader {
             ]);
             chunks.push(self.call(call, choice)?);
         }
-        let says_something = |value: &Value| !value.is_null() && value != &json!([]);
         fields.extend(message.into_iter().filter(|(_, value)| says_something(value)));
         Ok(())
     }
@@ -479,6 +486,15 @@ impl Reader {
 
     fn with_usage(&self, error: ProviderError) -> ProviderError {
         ProviderError { usage: error.usage.or(self.usage), ..error }
+    }
+}
+
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => true,
     }
 }
 

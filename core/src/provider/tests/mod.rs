@@ -11,7 +11,9 @@ use crate::provider::{ProviderCall, ProviderError};
 use crate::reply::Chunk;
 
 mod doors;
+mod openai;
 mod requests;
+mod wire;
 
 pub(super) use requests::requests;
 
