@@ -15,6 +15,7 @@ pub mod judge;
 pub mod ledger;
 pub mod money;
 pub mod org;
+pub mod period;
 pub mod provider;
 pub mod reply;
 pub mod request;

@@ -15,7 +15,7 @@ use crate::shell;
 /// the floor of the shared words its neighbours.
 const FLOORS: &[&[&str]] = &[
     &["ids", "money"],
-    &["request", "caller", "trace", "reply", "catalog"],
+    &["request", "caller", "trace", "reply", "catalog", "period"],
     &["config"],
     &[
         "guard",

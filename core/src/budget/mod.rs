@@ -11,24 +11,11 @@ use crate::ids::{HoldId, Node};
 use crate::money::Cost;
 use crate::request::BudgetPeriod;
 
-pub mod period;
 mod reserve;
 
+pub use crate::period::{self, Budget};
 pub(crate) use reserve::share;
 pub use reserve::{Level, Notice, reserve, settle};
-
-/// A limit on a node for a period. One node may have several, one per period.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Budget {
-    /// Where.
-    pub node: Node,
-    /// How often it begins anew.
-    pub period: BudgetPeriod,
-    /// How much.
-    pub limit: Cost,
-    /// A soft budget notifies and never refuses.
-    pub soft: bool,
-}
 
 /// A budget with what is spent and held in the period of now: a row of `budget show --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

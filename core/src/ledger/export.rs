@@ -13,11 +13,11 @@ use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 use serde::Serialize;
 
-use crate::budget::period;
 use crate::caller::Channel;
 use crate::ids::{KeyId, ModelId, Node, PersonId, PolicyId, ProviderId, RequestId, UseCase};
 use crate::ledger::{AttemptReason, Ending, Entry, Flag};
 use crate::money::{Cost, PerMillion};
+use crate::period;
 use crate::request::{BudgetPeriod, Sensitivity, TaskKind, Zone, word_enum};
 
 word_enum! {

@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::budget::Budget;
 use crate::ids::{Node, PersonId};
 use crate::money::Cost;
 use crate::org::{Company, Directory, Person, Unit};
+use crate::period::Budget;
 use crate::request::{BudgetPeriod, Locale, Sensitivity};
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! The simulated vendor keeps what it promises: marked, bounded, the same every time.
+
 use std::sync::Arc;
 
 use futures::StreamExt;

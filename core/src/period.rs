@@ -1,4 +1,5 @@
-//! Calendar periods in the company's time zone, daylight saving included.
+//! What may be spent how often: the words [`Budget`] and the calendar of its periods, in the
+//! company's time zone, daylight saving included. Knows nothing of what was spent.
 //!
 //! A period begins at the first instant at which the calendar of the zone has reached its first
 //! day. Days of 23 and 25 hours, midnights that do not exist and dates that a zone left out all
@@ -8,8 +9,24 @@ use jiff::Timestamp;
 use jiff::ToSpan;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use serde::{Deserialize, Serialize};
 
+use crate::ids::Node;
+use crate::money::Cost;
 use crate::request::BudgetPeriod;
+
+/// A limit on a node for a period. One node may have several, one per period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// Where.
+    pub node: Node,
+    /// How often it begins anew.
+    pub period: BudgetPeriod,
+    /// How much.
+    pub limit: Cost,
+    /// A soft budget notifies and never refuses.
+    pub soft: bool,
+}
 
 /// When the period that contains `now` began and when the next begins: `begin <= now < end`, and
 /// the end of one period is the beginning of the next.
