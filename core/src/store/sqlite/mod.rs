@@ -121,7 +121,7 @@ impl SqliteStore {
         let commits = Arc::new(AtomicU64::new(0));
         let (stop_upkeep, upkeep_stopped) = std::sync::mpsc::channel();
         let upkeep = Upkeep {
-            connection: opening::connect(path)?,
+            connection: opening::connect_upkeep(path)?,
             log_path: log_path(path),
             zone: options.time_zone.clone(),
             board: board.clone(),

@@ -96,6 +96,14 @@ pub(super) fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     Ok(connection)
 }
 
+/// The connection of upkeep. It gives up soon: while it waits for a reader to begin the log
+/// anew, no one can write.
+pub(super) fn connect_upkeep(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let connection = connect(path)?;
+    connection.busy_timeout(Duration::from_millis(50))?;
+    Ok(connection)
+}
+
 /// A connection that only reads.
 pub(super) fn connect_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     let connection = connect(path)?;

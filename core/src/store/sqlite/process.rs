@@ -92,17 +92,6 @@ pub(super) fn fate(folder: &Path, process: &ProcessId) -> io::Result<Fate> {
     }
 }
 
-/// Processes that have a lock file.
-pub(super) fn with_lock_file(folder: &Path) -> io::Result<Vec<ProcessId>> {
-    let mut processes = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let id = name.to_str().and_then(|name| name.strip_suffix(".lock"));
-        processes.extend(id.filter(|id| *id != OPENING).map(ProcessId::from));
-    }
-    Ok(processes)
-}
-
 const OPENING: &str = "opening";
 
 /// Lets one process at a time create and migrate the database: two first starts at once would

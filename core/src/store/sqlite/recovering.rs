@@ -54,15 +54,6 @@ pub(super) fn recover(
         recovered.holds += books.recover(connection, &process.id)?;
         connection.execute("DELETE FROM processes WHERE id = ?1", params![process.id.as_str()])?;
     }
-    // A crash between making the file and signing on leaves a file that no row speaks of. Nobody
-    // signs on while this transaction runs, so a free one is such a file.
-    for id in process::with_lock_file(folder).map_err(unreadable)? {
-        if known.iter().all(|process| process.id != id)
-            && let Fate::Dead(corpse) = process::fate(folder, &id).map_err(unreadable)?
-        {
-            recovered.dead.push(corpse);
-        }
-    }
     Ok(recovered)
 }
 

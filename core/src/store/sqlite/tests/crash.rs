@@ -9,7 +9,7 @@ use crate::ledger::Flag;
 
 /// Forgets a store as a crash would: its lock is let go of, its holds stay. Waits until the
 /// writer has ended, which is when the lock is free.
-async fn crash(store: Arc<SqliteStore>) {
+pub(super) async fn crash(store: Arc<SqliteStore>) {
     let lock = store.processes.join(format!("{}.lock", store.process));
     let lock = std::fs::File::options().write(true).open(lock).unwrap();
     drop(store);

@@ -21,6 +21,7 @@ mod crash;
 mod holds;
 mod keys;
 mod log;
+mod model;
 mod opening;
 mod organisation;
 mod parallel;
