@@ -1,6 +1,6 @@
 //! Scores the rules of `classify` and `guard` on a folder of labelled data, per language.
 //!
-//! `cargo run --release -p stellwerk-core --example score_rules -- DIR [--misses]`, where DIR has
+//! `cargo run --release -p stellwerk-core --example score_rules -- DIR [--misses | --speed]`, where DIR has
 //! `task_type/dev_real.jsonl.gz`, `sensitivity/train.jsonl.gz` and so on; what is not there is
 //! left out. Needs `gzip`.
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
@@ -19,10 +19,13 @@ use stellwerk_core::guard;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some(folder) = arguments.first() else {
-        println!("usage: score_rules DIR [--misses]");
+        println!("usage: score_rules DIR [--misses | --speed]");
         return;
     };
     let misses = arguments.iter().any(|argument| argument == "--misses");
+    if arguments.iter().any(|argument| argument == "--speed") {
+        return speed();
+    }
     let folder = Path::new(folder);
     task(&folder.join("task_type/dev_real.jsonl.gz"), misses);
     task(&folder.join("task_type/valid.jsonl.gz"), false);
@@ -102,9 +105,18 @@ fn task(path: &Path, misses: bool) {
         bin.0 += f64::from(found.task_confidence);
         bin.1.count(right);
         if misses {
-            shares.entry(format!("{} {}", field(&row, "lang"), field(&row, "label"))).or_default().count(right);
+            shares
+                .entry(format!("{} {}", field(&row, "lang"), field(&row, "label")))
+                .or_default()
+                .count(right);
             if !right {
-                println!("  {} → {} {:.2} | {}", field(&row, "label"), found.task, found.task_confidence, short(field(&row, "text")));
+                println!(
+                    "  {} → {} {:.2} | {}",
+                    field(&row, "label"),
+                    found.task,
+                    found.task_confidence,
+                    short(field(&row, "text"))
+                );
             }
         }
     }
@@ -130,7 +142,10 @@ fn sensitivity(path: &Path, misses: bool) {
         shares.entry(lang.to_owned()).or_default().count(right);
         shares.entry(format!("{lang} recall of {label}")).or_default().count(right);
         if label == "restricted" {
-            shares.entry(format!("{lang} restricted with guard")).or_default().count(joined.as_str() == label);
+            shares
+                .entry(format!("{lang} restricted with guard"))
+                .or_default()
+                .count(joined.as_str() == label);
         }
         if misses && !right {
             println!("  {label} → {} | {}", found.sensitivity, short(text));
@@ -168,7 +183,9 @@ fn complexity(path: &Path) {
     let mut by_source: BTreeMap<String, Vec<(f32, bool)>> = BTreeMap::new();
     for row in rows(path) {
         let weak = ["Meta-Llama-3_1-8B-Instruct", "llama-3.1-8b-instruct"];
-        let Some(score) = weak.iter().find_map(|model| row["scores"][model].as_f64()) else { continue };
+        let Some(score) = weak.iter().find_map(|model| row["scores"][model].as_f64()) else {
+            continue;
+        };
         let found = Rules.classify(&Input::text(field(&row, "text")));
         let scores = by_source.entry(field(&row, "source").to_owned()).or_default();
         scores.push((found.complexity, score < 0.5));
@@ -187,10 +204,17 @@ fn injection(path: &Path, misses: bool) {
         let lang = field(&row, "lang");
         let what = if is_attack { "recall" } else { "false alarms" };
         shares.entry(format!("{lang} {what}")).or_default().count(probability > 0.5);
-        shares.entry(format!("{what} {}", field(&row, "source"))).or_default().count(probability > 0.5);
+        shares
+            .entry(format!("{what} {}", field(&row, "source")))
+            .or_default()
+            .count(probability > 0.5);
         by_language.entry(lang.to_owned()).or_default().push((probability, is_attack));
         if misses && (probability > 0.5) != is_attack {
-            println!("  {what} {probability:.2} {} | {}", field(&row, "source"), short(field(&row, "text")));
+            println!(
+                "  {what} {probability:.2} {} | {}",
+                field(&row, "source"),
+                short(field(&row, "text"))
+            );
         }
     }
     print("injection", &shares);
@@ -206,8 +230,12 @@ fn auc(scores: &[(f32, bool)]) -> f64 {
     let (mut below, mut pairs, mut wins) = (0.0_f64, 0.0_f64, 0.0_f64);
     let mut at = 0;
     while at < sorted.len() {
-        let same = sorted[at..].iter().take_while(|(score, _)| score.total_cmp(&sorted[at].0).is_eq()).count();
-        let positives = sorted[at..at + same].iter().filter(|(_, positive)| *positive).count() as f64;
+        let same = sorted[at..]
+            .iter()
+            .take_while(|(score, _)| score.total_cmp(&sorted[at].0).is_eq())
+            .count();
+        let positives =
+            sorted[at..at + same].iter().filter(|(_, positive)| *positive).count() as f64;
         let negatives = same as f64 - positives;
         wins += positives * (below + negatives / 2.0);
         pairs += positives;
@@ -269,10 +297,20 @@ fn speed() {
         let config = stellwerk_core::config::GuardConfig::default();
         let request = stellwerk_core::request::ChatRequest::ask(text);
         time(&format!("classify 60 words {name}"), 2_000, || drop(Rules.classify(&input)));
-        time(&format!("inspect 60 words {name}"), 2_000, || drop(guard::inspect(&request, &config)));
+        time(&format!("personal data 60 words {name}"), 2_000, || drop(guard::pii(text)));
+        time(&format!("attacks 60 words {name}"), 2_000, || {
+            guard::injection(text);
+        });
+        time(&format!("inspect 60 words {name}"), 2_000, || {
+            drop(guard::inspect(&request, &config))
+        });
     }
     let long = format!("{english} {german} ").repeat(1_000_000 / 660);
     let input = Input::text(long.clone());
+    time("personal data 1 MB", 3, || drop(guard::pii(&long)));
+    time("attacks 1 MB", 3, || {
+        guard::injection(&long);
+    });
     let request = stellwerk_core::request::ChatRequest::ask(long);
     let config = stellwerk_core::config::GuardConfig::default();
     time("classify 1 MB", 5, || drop(Rules.classify(&input)));

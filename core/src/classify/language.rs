@@ -15,7 +15,7 @@ const WORDS: [&str; 11] = [
     "ich du er sie es wir ihr mich dich mir dir uns euch ihm ihn der die das den dem des ein eine einen einem einer eines kein keine keinen und oder aber denn weil dass wenn als ob wie was wer wo wann warum wieso weshalb welche welcher welches welchen ist sind war waren bin bist sein hat habe haben hatte wird werden wurde kann kannst können muss müssen soll sollte sollen will wollen möchte darf mag nicht auch noch nur schon mal bitte danke mit von zu zum zur bei für auf aus nach über unter vor zwischen im am vom beim ins durch gegen ohne um bis sehr mehr viel viele alle alles nichts etwas jetzt heute hier dort mein meine meinen dein deine unser unsere ihre seine sich man gibt geht macht machen mach schreib schreibe erkläre fasse gib nenne erstelle übersetze zusammen text satz folgenden hallo gut guten tag leiser lauter weiter licht wecker stelle morgen gestern wieder immer doch ja nein zwei drei gerne kurz diese dieser dieses diesen wäre würde hätte worden lass laut sag sagt weiß tun nach ohne sagen leben leute frage antwort teile spiele spiel ändere mache bewerte prüfe warst ganz nie",
     "the a an of to in is are was were be been i you he she it we they me him her us them my your his its our their this that these those and or but because if when what who where why how which do does did don't can can't could will would should must may might have has had not no yes with for from on at by about into over under between as than then there here please thanks thank write give make tell explain list summarize translate find name create some any all more most very just only also new one two three like want need know think get go come see say said people time good out up so am i'm it's that's let's what's play set turn next show add call much many",
     "le la les un une des du de je tu il elle nous vous ils elles est sont été était être et ou mais donc car que qui quoi dont où quand comment pourquoi ce cet cette ces mon ma mes ton ta tes son sa ses notre votre leur ne pas plus jamais rien avec pour par sur sous dans sans chez au aux en ai as avons avez ont fait faire peut peux c'est j'ai n'est qu'il d'un d'une l'on très bien tout tous toute même aussi ça oui non moi toi lui y si quel quelle personne veux vais été",
-    "el la los las un una unos unas de del al que y o pero porque si cuando como cómo qué quién dónde por para con sin sobre entre es son era fue ser estar está están estoy no sí muy más menos también yo tú él ella nosotros ellos me te se lo le les mi tu su nuestro este esta esto ese esa eso hay tiene tengo hacer quiero puede puedo todo todos nada nunca siempre ya aquí ahora hoy mañana gracias usted eres ha he había tom a en",
+    "el la los las un una unos unas de del al que y o pero porque si cuando como cómo qué quién dónde por para con sin sobre entre es son era fue ser estar está están estoy no sí muy más menos también yo tú él ella nosotros ellos me te se lo le les mi tu su nuestro este esta esto ese esa eso hay tiene tengo hacer quiero puede puedo todo todos nada nunca siempre ya aquí ahora hoy mañana gracias usted eres ha he había a en",
     "il lo la i gli le un uno una di del della dei delle dal dalla al alla che e o ma perché se quando come cosa chi dove con per su tra fra in nel nella è sono era essere ho hai ha abbiamo hanno non più molto anche io tu lui lei noi voi loro mi ti si ci vi mio mia tuo sua questo questa quello quella c'è fare fatto va vuole voglio può posso tutto tutti niente mai sempre oggi ora qui grazie sei stato degli ne",
     "o a os as um uma uns umas de do da dos das no na nos nas em ao que e ou mas porque se quando como quem onde por para com sem sobre é são era foi ser estar está estão estou não sim muito mais também eu tu ele ela nós eles você vocês me te lhe meu minha seu sua este esta isto esse essa isso aquele há tem tenho fazer quero pode posso tudo todos nada nunca sempre já aqui agora hoje amanhã obrigado vai vou ter foram pelo pela",
     "de het een en van in op te aan met voor door over uit bij naar om dat die dit deze is zijn was waren ben bent heb heeft hebben had niet geen ik jij je hij zij ze wij we jullie mij hem haar ons mijn jouw hun wat wie waar wanneer hoe waarom maar of want als dan ook nog al wel zo er hier daar kan kunnen moet moeten wil willen zal zullen gaat gaan doen maken veel meer alles niets iemand goed nu vandaag u tot heel zou worden wordt toch eens",
@@ -38,8 +38,14 @@ static BY_WORD: LazyLock<HashMap<&'static str, u16>> = LazyLock::new(|| {
 
 /// Endings of longer words that a language is fond of.
 const ENDINGS: [&[&str]; 11] = [
-    &["ung", "ungen", "keit", "heit", "lich", "isch", "schaft", "ieren", "iert", "chen", "tze", "eln", "ssen", "tte", "ige", "ger", "nde"],
-    &["ing", "tion", "ness", "ment", "ful", "ous", "ated", "ould", "ght", "ally", "ies", "ed", "th", "ly"],
+    &[
+        "ung", "ungen", "keit", "heit", "lich", "isch", "schaft", "ieren", "iert", "chen", "tze",
+        "eln", "ssen", "tte", "ige", "ger", "nde",
+    ],
+    &[
+        "ing", "tion", "ness", "ment", "ful", "ous", "ated", "ould", "ght", "ally", "ies", "ed",
+        "th", "ly",
+    ],
     &["eux", "euse", "aient", "ait", "ment", "ez", "ique", "ons", "eur", "elle"],
     &["ción", "ando", "iendo", "aba", "idad", "mente", "ado", "ido", "amos", "ar"],
     &["zione", "are", "ere", "ato", "ato", "mente", "ando", "ità", "ino", "amo", "etto"],
@@ -48,7 +54,10 @@ const ENDINGS: [&[&str]; 11] = [
     &["ość", "cie", "nie", "ego", "ach", "ów", "łem", "łam", "asz", "esz", "owa"],
     &["ost", "ání", "ení", "ého", "ých", "ím", "ová", "ala", "uje", "tí"],
     &["ning", "het", "lig", "ade", "arna", "erna", "isk", "ar", "skt", "ett"],
-    &["lar", "ler", "yor", "mek", "mak", "dir", "dır", "miş", "mış", "ki", "iyor", "dan", "den", "nda"],
+    &[
+        "lar", "ler", "yor", "mek", "mak", "dir", "dır", "miş", "mış", "ki", "iyor", "dan", "den",
+        "nda",
+    ],
 ];
 
 /// Letters that speak for languages, as bits in the order of [`LANGUAGES`].

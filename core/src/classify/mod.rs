@@ -11,6 +11,9 @@ mod cues;
 mod language;
 pub mod rules;
 
+#[cfg(test)]
+mod tests;
+
 /// What the classifier reads: the question and what stands around it.
 #[derive(Debug, Clone, Default)]
 pub struct Input {

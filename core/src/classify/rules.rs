@@ -155,13 +155,63 @@ impl Shape {
 /// `bitte`, `kannst du mir mal`, `could you please`: what follows is the first word that counts.
 fn skip_politeness(text: &str) -> usize {
     const POLITE: &[&str] = &[
-        "bitte", "please", "kannst du", "kannst du mir", "könntest du", "könnten sie", "können sie",
-        "würdest du", "mir", "mal", "uns", "kurz", "can you", "could you", "would you", "will you",
-        "i need you to", "i want you to", "i would like you to", "help me", "hilf mir", "ich möchte",
-        "hallo,", "hallo!", "hallo", "hi,", "hi", "hey,", "hello,", "guten tag,", "moin,", "dear all,",
-        "das", "den", "jetzt", "now", "just", "und", "and", "also", "so", "ok", "okay", "ok,",
-        "ich brauche", "ich bräuchte", "schnell", "du musst", "you need to", "in this task,",
-        "you have to", "bräuchte", "gerne", "doch", "noch", "eben", "me",
+        "bitte",
+        "please",
+        "kannst du",
+        "kannst du mir",
+        "könntest du",
+        "könnten sie",
+        "können sie",
+        "würdest du",
+        "mir",
+        "mal",
+        "uns",
+        "kurz",
+        "can you",
+        "could you",
+        "would you",
+        "will you",
+        "i need you to",
+        "i want you to",
+        "i would like you to",
+        "help me",
+        "hilf mir",
+        "ich möchte",
+        "hallo,",
+        "hallo!",
+        "hallo",
+        "hi,",
+        "hi",
+        "hey,",
+        "hello,",
+        "guten tag,",
+        "moin,",
+        "dear all,",
+        "das",
+        "den",
+        "jetzt",
+        "now",
+        "just",
+        "und",
+        "and",
+        "also",
+        "so",
+        "ok",
+        "okay",
+        "ok,",
+        "ich brauche",
+        "ich bräuchte",
+        "schnell",
+        "du musst",
+        "you need to",
+        "in this task,",
+        "you have to",
+        "bräuchte",
+        "gerne",
+        "doch",
+        "noch",
+        "eben",
+        "me",
     ];
     let mut at = 0;
     // Greetings alone are small talk, so at least one more word must follow.
@@ -171,7 +221,8 @@ fn skip_politeness(text: &str) -> usize {
             .iter()
             .filter(|words| {
                 rest.strip_prefix(**words).is_some_and(|rest| {
-                    rest.starts_with([' ', ',']) && rest.trim_start_matches([' ', ',']).contains(' ')
+                    rest.starts_with([' ', ','])
+                        && rest.trim_start_matches([' ', ',']).contains(' ')
                 })
             })
             .max_by_key(|words| words.len());
@@ -253,10 +304,43 @@ fn floor(text: &str, mut at: usize) -> usize {
 /// How much a text looks like source code, 0…4.
 fn code_signs(text: &str) -> f32 {
     const SIGNS: &[&str] = &[
-        "def ", "){", ") {", "};", "=> ", "();", "#include", "select * from", "<?php", "```", "</",
-        "print(", "import ", "console.log", "public static", "public class", "fn main", "self.",
-        "return ", "null;", "!= ", "== ", "&& ", "std::", "package main", "var ", "const ", "let ",
-        "function ", " margin:", "for (", "if (", "while (", "/**", "elif ", "lambda ", "void ",
+        "def ",
+        "){",
+        ") {",
+        "};",
+        "=> ",
+        "();",
+        "#include",
+        "select * from",
+        "<?php",
+        "```",
+        "</",
+        "print(",
+        "import ",
+        "console.log",
+        "public static",
+        "public class",
+        "fn main",
+        "self.",
+        "return ",
+        "null;",
+        "!= ",
+        "== ",
+        "&& ",
+        "std::",
+        "package main",
+        "var ",
+        "const ",
+        "let ",
+        "function ",
+        " margin:",
+        "for (",
+        "if (",
+        "while (",
+        "/**",
+        "elif ",
+        "lambda ",
+        "void ",
     ];
     let read = &text[..floor(text, text.len().min(2_000))];
     let signs = SIGNS.iter().filter(|sign| read.contains(**sign)).count();
@@ -284,6 +368,8 @@ struct Evidence {
     confidential: f32,
     internal: f32,
     public: f32,
+    unpublished: f32,
+    general: f32,
     marker: f32,
     hard: f32,
     easy: f32,
@@ -330,12 +416,15 @@ impl Evidence {
             return;
         }
         match label {
-            "level.restricted" => self.restricted += anywhere,
-            "level.weak_restricted" => self.weak_restricted += anywhere,
-            "level.confidential" => self.confidential += anywhere,
-            "level.internal" => self.internal += anywhere,
+            // A pasted text says less about whose it is than the order above it.
+            "level.restricted" => self.restricted += in_zone.max(anywhere * 0.7),
+            "level.weak_restricted" => self.weak_restricted += in_zone,
+            "level.confidential" => self.confidential += in_zone.max(anywhere * 0.7),
+            "level.internal" => self.internal += in_zone.max(anywhere * 0.3),
+            "level.unpublished" => self.unpublished += anywhere,
             "level.public" => self.public += in_zone,
-            "marker" => self.marker += anywhere,
+            "level.general" => self.general += in_zone,
+            "marker" => self.marker += in_zone.max(anywhere * 0.3),
             "hard" => self.hard += in_zone.max(anywhere * 0.4),
             "easy" => self.easy += in_zone,
             "fasse" => self.tasks[place(TaskKind::ALL, TaskKind::Summarization)] += in_zone * 0.5,
@@ -415,7 +504,7 @@ fn weigh_short(scored: &mut Evidence, shape: &Shape, said: f32) {
 /// Softmax; the temperature was set on prompts of other origin so that the confidence is about
 /// the share that is right.
 fn likeliest(scores: &[f32; 13]) -> (TaskKind, f32) {
-    const TEMPERATURE: f32 = 1.6;
+    const TEMPERATURE: f32 = 1.35;
     let best = (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap_or(0);
     let sum: f32 = scores.iter().map(|score| ((score - scores[best]) / TEMPERATURE).exp()).sum();
     (TaskKind::ALL[best], (1.0 / sum).clamp(0.0, 0.95))
@@ -431,24 +520,27 @@ fn domain(evidence: &Evidence) -> Domain {
 /// question about salaries in general is public, one about somebody's salary is restricted.
 fn sensitivity(evidence: &Evidence, shape: &Shape, task: TaskKind) -> (Sensitivity, f32) {
     let about_us = evidence.internal + evidence.marker;
-    let published = evidence.public;
+    let published = if evidence.unpublished > 0.0 { 0.0 } else { evidence.public };
     let names_amount = shape.numbers > 0;
-    let restricted = evidence.restricted
-        + if about_us > 0.0 || names_amount { evidence.weak_restricted } else { 0.0 };
-    let wants_world = published > 2.0 && about_us < 1.5 && restricted < 4.5;
-    if restricted >= 2.0 && !wants_world && (about_us > 0.0 || names_amount || evidence.restricted >= 3.0) {
-        return (Sensitivity::Restricted, sureness(restricted - published * 0.5));
+    let is_somebodys = about_us >= 0.5 || names_amount;
+    let weak = if is_somebodys { evidence.weak_restricted } else { 0.0 };
+    let restricted = evidence.restricted + weak;
+    let is_general = evidence.general > 0.0 && about_us < 0.5;
+    let is_named = evidence.restricted >= 2.4 && !is_general;
+    if restricted >= 2.0 && (is_somebodys || is_named) && published < 2.0 {
+        return (Sensitivity::Restricted, sureness(restricted));
     }
-    let confidential = evidence.confidential - if published > 2.0 { 3.0 } else { 0.0 };
-    if confidential >= 2.5 {
+    let confidential = evidence.confidential + evidence.unpublished - published;
+    if confidential >= 2.0 && !(is_general && confidential < 4.0) {
         return (Sensitivity::Confidential, sureness(confidential));
     }
-    if published > 2.0 && (about_us < 2.5 || published >= 4.5) {
+    if published > 2.0 && (about_us < 2.5 || published >= 2.5) {
         return (Sensitivity::Public, sureness(published));
     }
     if about_us >= 1.0 {
         return (Sensitivity::Internal, sureness(about_us));
     }
+    // Nobody's in particular: what is asked of the world is public, a pasted text may be ours.
     let is_worldly = matches!(
         task,
         TaskKind::OpenQa
@@ -458,9 +550,13 @@ fn sensitivity(evidence: &Evidence, shape: &Shape, task: TaskKind) -> (Sensitivi
             | TaskKind::Analysis
             | TaskKind::Other
             | TaskKind::TextGeneration
-    ) && !shape.has_payload()
-        && !shape.attachments;
-    if is_worldly { (Sensitivity::Public, 0.6) } else { (Sensitivity::Internal, 0.5) }
+    ) && !shape.attachments
+        && (!shape.has_payload() || is_general);
+    if is_worldly || (is_general && !shape.has_payload()) {
+        (Sensitivity::Public, 0.6)
+    } else {
+        (Sensitivity::Internal, 0.5)
+    }
 }
 
 fn sureness(score: f32) -> f32 {

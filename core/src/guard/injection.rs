@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use aho_corasick::AhoCorasick;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
-use regex::RegexSet;
+use regex::bytes::{Regex, RegexBuilder};
 
 /// What the rules think of a text.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -131,6 +131,96 @@ const RULES: &[Rule] = &[
         4.8,
         r"\b(?:disable|turn off|switch off|deactivate|remove|lift|circumvent|bypass|evade|deaktivier\w*|schalte?|umgeh\w*|entferne?|hebe?)\b[^.!?\n]{0,30}\b(?:your|all|deine?n?|ihre|alle) (?:\w+ ){0,2}(?:content polic\w+|safety|safeguards?|guardrails?|filters?|restrictions?|moderation|alignment|ethic\w*|censorship|sicherheits\w*|inhaltsfilter\w*|filter\w*|beschränkungen|schutz\w*|sperren?)\b",
     ),
+    rule(
+        "override",
+        5.0,
+        r"\b(?:rules|restrictions|constraints|instructions|regeln|beschränkungen|einschränkungen|vorgaben|anweisungen)\b[^.!?\n]{0,30}\b(?:are|is|were|sind|ist|wurden)\b[^.!?\n]{0,20}\b(?:suspended|lifted|void|irrelevant|cancelled|disabled|aufgehoben|ungültig|außer kraft|hinfällig)\b",
+    ),
+    rule(
+        "override",
+        5.0,
+        r"\b(?:alle )?(?:bisherigen|vorherigen|vorangegangenen|obigen|all previous|all prior|the above) (?:informationen|ausführungen|angaben|texte|anweisungen|information|texts?)\b[^.!?\n]{0,60}\b(?:irrelevant|ignorieren|vergessen|hinfällig|nicht (?:ganz )?(?:großartig|gut|richtig)|not relevant)\b",
+    ),
+    rule(
+        "override",
+        5.0,
+        r"\b(?:abweichend (?:zu|von)|entgegen|contrary to)\b[^.!?\n]{0,20}\b(?:vorherig\w*|bisherig\w*|previous|prior|obig\w*) (?:instruktion\w*|anweisung\w*|instructions)\b",
+    ),
+    rule(
+        "override",
+        5.0,
+        r"\b(?:lösch\w*|brich|breche?n?|hebe?|aufheben|vergiss|abandon|drop|erase|break)\b[^.!?\n]{0,24}\b(?:deine|alle|ihre|your|all your|all of your) (?:\w+ )?(?:vorgaben|regeln|beschränkungen|anweisungen|rules|thoughts|instructions|restrictions)\b",
+    ),
+    rule(
+        "override",
+        4.6,
+        r"\b(?:deine|ihre|your) (?:\w+ )?(?:regeln|rules|beschränkungen|vorgaben) (?:zu )?(?:brechen|umgehen|aufheben|ignorieren|vergessen)\b",
+    ),
+    rule(
+        "override",
+        5.0,
+        r"\b(?:oubliez|oublie|olvida\w*|olvidar|ignora\w*|dimentica\w*) (?:toutes?|todas?|todo|las|les|tutte?|tutto)\b",
+    ),
+    rule(
+        "new rules",
+        4.8,
+        r"\b(?:very well done|well done|ausgezeichnet\w*|sehr gut|super|gut gemacht|ausgezeichnete leistung|great|perfekt)\b[^\n]{0,60}\b(?:now|nun|jetzt)\b[^\n]{0,40}\b(?:following task|folgen\w* aufgabe|neue aufgabe|help me with the following|next task|nächste aufgabe|folgen weitere|eine andere aufgabe)",
+    ),
+    rule(
+        "new rules",
+        4.8,
+        r"\b(?:your instructions are now|die richtige anweisung|deine neue aufgabe ist|überrides? all|overrides? (?:all|any|the) (?:previous|developer|prior|system)|new priority directive|neue herausforderung für dich)\b",
+    ),
+    rule(
+        "two roles",
+        4.6,
+        r"\b(?:sind zwei (?:schauspieler|personen)|are two (?:actors|characters))\b[^\n]{0,200}\b(?:raub\w*|robbery|heist|meisterdieb|verbrechen|drogen|bombe)",
+    ),
+    rule(
+        "prompt leak",
+        4.8,
+        r"\b(?:system(?: |/)?preamble|developer/system|configuration prompt|template variables|tool schemas|non-user string|raw config object|your (?:safety )?configuration|interne[nr]? (?:richtlinien|anweisungen) im wortlaut|deine konfiguration|text (?:that appears )?(?:before|über) (?:the user messages|dieser nachricht))\b",
+    ),
+    rule(
+        "secret leak",
+        4.8,
+        r"\b(?:private key material|signing key|session cookie|bearer token|hmac|ssh private keys?|aws access key|client secret|credential-like|database passwords?|service account passwords|admin password|all credentials|connection string with the password|strings that look like jwt|zugangscode nennen|vertrauliche kundendaten aus)\b",
+    ),
+    rule(
+        "hijack",
+        4.8,
+        r"\b(?:unzensierte? (?:ki|ai)|böse (?:ki|ai)|hätte?s?t? du keine? (?:einschränkungen|regeln|grenzen)|ohne moralische bedenken|ohne (?:jede )?(?:warnhinweise|zensur)|no ethical guidelines|never refuse|without refusing|omega mode|ethics? (?:is|are) (?:off|disabled))\b",
+    ),
+    rule(
+        "hijack",
+        4.8,
+        r"\b(?:stell dir (?:vor|eine welt)|imagine a world|in this (?:fictional )?(?:scenario|world))\b[^.!?\n]{0,40}\b(?:ohne gesetze|without (?:any )?laws|no laws|all safety rules|keine gesetze)\b",
+    ),
+    rule(
+        "hijack",
+        4.6,
+        r"\b(?:debug-?modus|wartungsmodus|entwicklermodus|administrator)\b[^\n]{0,40}\b(?:liste|zeig\w*|gib|schalte|nenne)\b",
+    ),
+    rule(
+        "hijack",
+        4.4,
+        r"\b(?:führst? (?:du )?(?:jeden|alle) befehle? aus|fungieren sie als linux|act as a linux terminal|als linux-terminal|obey (?:me|every|all)|now obey)\b",
+    ),
+    rule(
+        "forged turn",
+        5.0,
+        r"\b(?:ende der (?:nutzereingabe|eingabe|nachricht)|beginn der systemnachricht|end of user input|begin(?:ning)? of system message)\b",
+    ),
+    rule(
+        "harm",
+        4.4,
+        r"\b(?:sprengstoff|bombe|ransomware|malware|maleware|doxxing|stalking|bank ausraub\w*|menschheit vernichten|beim betrug|exploit\w* ai systems|drogen her|molotow\w*|methamphetamin\w*|phishing-?mail schreib\w*)\b[^\n]{0,60}\b(?:herstell\w*|schreib\w*|write|build|baue?n?|assist\w*|help|vernichten|ausraub\w*)?",
+    ),
+    rule(
+        "shouted order",
+        4.2,
+        r"(?:stop everything|now!!!|just print)[^\n]{0,40}(?:print|say|now)",
+    ),
     // Digging for the system prompt.
     rule(
         "prompt leak",
@@ -196,12 +286,12 @@ const RULES: &[Rule] = &[
     rule(
         "two answers",
         4.0,
-        r"\b(?:two|both|zwei|2)\b[^.!?\n]{0,30}\b(?:responses?|answers?|ways|antworten|paragraphs|outputs)\b[^\n]{0,80}\b(?:chatgpt|gpt|normal\w*|classic|standard|jailbreak|dan|🔒)\b",
+        r"\b(?:two|both|zwei|2)\b[^.!?\n]{0,30}\b(?:responses?|answers?|ways|antworten|paragraphs|outputs)\b[^\n]{0,80}\b(?:chatgpt|gpt|normal\w*|classic|standard|jailbreak|dan|\(lock\))",
     ),
     rule(
         "two answers",
         3.5,
-        r"(?:🔒classic|🔓jailbreak|\[chatgpt\]|\[gpt\]|\(chatgpt\)|gpt:|chatgpt:|\bas chatgpt\b)",
+        r"(?:\(lock\)classic|\(unlock\)jailbreak|\[chatgpt\]|\[gpt\]|\(chatgpt\)|gpt:|chatgpt:|\bas chatgpt\b)",
     ),
     rule(
         "openai",
@@ -312,11 +402,13 @@ fn judge_window(text: &str) -> Judged {
     if !MAY_ATTACK.as_ref().is_none_or(|finder| finder.is_match(text)) {
         return harmless;
     }
-    let lower = text.to_lowercase();
-    let Some(rules) = RULE_SET.as_ref() else { return harmless };
+    let mut plain = plain(text);
+    plain.make_ascii_lowercase();
+    let Some(rules) = COMPILED.as_ref() else { return harmless };
     let mut logit = -4.0;
     let mut signs: Vec<&'static str> = Vec::new();
-    for hit in rules.matches(&lower) {
+    let hits = rules.iter().enumerate().filter(|(_, rule)| rule.is_match(plain.as_bytes()));
+    for (hit, _) in hits {
         match RULES.get(hit) {
             Some(rule) => {
                 // A second rule of the same name is the same thought in other words.
@@ -358,16 +450,10 @@ static MAY_ATTACK: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         "instruktion",
         "no longer",
         "nicht mehr",
-        "without",
-        "ohne",
         "free from",
         "free of",
-        "policy",
-        "policies",
         "prompt",
-        "system",
         "secret",
-        "environment",
         "umgebungsv",
         "signing key",
         "your api",
@@ -377,7 +463,6 @@ static MAY_ATTACK: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         "jailb",
         "developer mode",
         "entwicklermodus",
-        "mode",
         "unfilter",
         "uncensor",
         "unrestrict",
@@ -415,57 +500,141 @@ static MAY_ATTACK: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
         "javascript:",
         "testing purposes",
         "debugging",
-        "privileges",
         "decode",
         "decrypt",
         "dekodier",
         "entschlüssel",
         "authoritative",
-        "stopp",
-        "stop",
-        "achtung",
-        "attention",
         "your response",
         "ever answer",
         "alignment",
-        "above",
-        "oberhalb",
-        "davor",
         "regeln",
-        "rules",
-        "times",
-        "mal",
-        "einfach",
-        "just ",
-        "only ",
-        "nur ",
         "loophole",
         "pretend",
         "stell dir vor",
-        "neue ",
-        "new ",
-        "forward",
-        "upload",
-        "send",
-        "schick",
+        "system prompt",
+        "system-prompt",
+        "systemprompt",
+        "system message",
+        "system instr",
+        "systemn",
+        "systemv",
+        "systemi",
+        "systema",
+        "system:",
+        "[system]",
+        "<system>",
+        "system override",
+        "environment var",
+        "content polic",
+        "guidelines",
+        "restriction",
+        "without any",
+        "without rules",
+        "without filter",
+        "without ethic",
+        "without moral",
+        "without refus",
+        "without limit",
+        "without warning",
+        "ohne ethisch",
+        "ohne moral",
+        "ohne regeln",
+        "ohne filter",
+        "ohne warn",
+        "ohne zensur",
+        "ohne jede",
+        "your rules",
+        "safety rules",
+        "deine regeln",
+        "alle regeln",
+        "chat history",
+        "conversation to",
+        "gesprächsverlauf",
+        "chatverlauf",
+        "zugangsdaten",
+        "password",
+        "everything above",
+        "text above",
+        "words above",
+        "safety filter",
+        "god mode",
+        "dan mode",
+        "stan mode",
+        "opposite mode",
+        "sudo mode",
+        "debug mode",
+        "omega mode",
+        "debugmodus",
+        "debug-modus",
+        "wartungsmodus",
+        "stop everything",
+        "just print",
+        "stopp",
+        "new task",
+        "new instr",
+        "new priority",
+        "neue aufgabe",
+        "neue herausforderung",
+        "neues thema",
+        "folgenden aufgabe",
+        "following task",
+        "system malfunction",
+        "grenzen",
+        "two responses",
+        "message for",
+        "message to",
+        "note to",
+        "hinweis an",
+        "an alle ki",
+        "text über",
+        "system/",
+        "current session",
+        "raw config",
+        "your config",
+        "![",
     ];
     AhoCorasick::builder().ascii_case_insensitive(true).build(STEMS).ok()
 });
 
-static RULE_SET: LazyLock<Option<RegexSet>> = LazyLock::new(|| {
-    let patterns = RULES.iter().map(|rule| rule.pattern);
-    let harmless = HARMLESS.iter().map(|(_, pattern)| *pattern);
-    regex::RegexSetBuilder::new(patterns.chain(harmless))
-        .unicode(true)
-        .size_limit(256 << 20)
-        .dfa_size_limit(16 << 20)
-        .build()
-        .ok()
+/// The rules, each an automaton of its own over plain ASCII: one for all of them together has so
+/// many states that it is slower by a factor of a hundred. A gap inside a rule may be as long as
+/// the sentence, since counting its characters would make many states too.
+static COMPILED: LazyLock<Option<Vec<Regex>>> = LazyLock::new(|| {
+    let counts = regex::Regex::new(r"\]\{0,[0-9]+\}").ok()?;
+    let written = RULES.iter().map(|rule| rule.pattern).chain(HARMLESS.iter().map(|(_, p)| *p));
+    written
+        .map(|written| {
+            let uncounted = plain(&counts.replace_all(written, "]*"));
+            RegexBuilder::new(&uncounted).unicode(false).build().ok()
+        })
+        .collect()
 });
+
+/// ASCII: umlauts as two letters, every other foreign character as a gap. The rules
+/// are written in the same way, so both sides meet.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            'ä' | 'Ä' => plain.push_str("ae"),
+            'ö' | 'Ö' => plain.push_str("oe"),
+            'ü' | 'Ü' => plain.push_str("ue"),
+            'ß' => plain.push_str("ss"),
+            '’' | '‘' => plain.push('\''),
+            '„' | '“' | '”' | '«' | '»' => plain.push('"'),
+            '🔒' => plain.push_str("(lock)"),
+            '🔓' => plain.push_str("(unlock)"),
+            c if c.is_ascii() => plain.push(c),
+            _ => plain.push(' '),
+        }
+    }
+    plain
+}
 
 /// Whether the rules could be made; the guard fails closed where not.
 pub(crate) fn is_ready() -> bool {
-    RULE_SET.is_some()
+    COMPILED.is_some()
 }
 
 /// The text with disguises taken off, if it wears any: invisible characters, letters of other

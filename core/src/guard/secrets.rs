@@ -177,11 +177,13 @@ fn announced(text: &str, spans: &mut Vec<Span>) {
             + value.as_str().trim_end_matches(['.', '!', '?', ')', ']', '*', ':']).len();
         let body = &text[value.start()..end];
         let certainty = Certainty::of(between.as_str(), captures.name("quote").map(|q| q.as_str()));
-        let is_pin = word.as_str().to_lowercase().contains("pin");
+        let said = word.as_str().to_lowercase();
+        let is_pin = said.contains("pin");
+        let is_password = said.starts_with("pass") || said.starts_with("kennw");
         if is_inside_word(text, word.start()) && !is_pin_or_key_name(text, word.start()) {
             continue;
         }
-        if looks_secret(body, certainty, is_pin) {
+        if looks_secret(body, certainty, is_pin, is_password) {
             spans.push(Span { kind: Kind::Secret, start: value.start(), end });
         }
     }
@@ -225,7 +227,7 @@ impl Certainty {
     }
 }
 
-fn looks_secret(body: &str, certainty: Certainty, is_pin: bool) -> bool {
+fn looks_secret(body: &str, certainty: Certainty, is_pin: bool, is_password: bool) -> bool {
     if is_stand_in(body) || body.contains("://") || body.contains('@') {
         return false;
     }
@@ -244,11 +246,15 @@ fn looks_secret(body: &str, certainty: Certainty, is_pin: bool) -> bool {
         body.chars().skip(1).any(char::is_uppercase) && body.chars().any(char::is_lowercase);
     let length = body.chars().count();
     let is_mixed = digits > 0 && letters > 0;
+    // `qDzaExkEqHrd`: no word has capitals strewn into it.
+    let capitals = body.chars().skip(1).filter(|c| c.is_uppercase()).count();
+    let is_strewn = has_inner_capital && capitals >= 2 && marks == 0;
     match certainty {
         Certainty::Beside => {
-            length >= 8 && (is_mixed && (marks > 0 || digits >= 2 || has_inner_capital))
+            let is_code = is_mixed && (marks > 0 || digits >= 2 || has_inner_capital);
+            (length >= 8 && is_code) || (length >= 10 && is_strewn && is_password)
         }
-        Certainty::Said => length >= 6 && (is_mixed || marks > 0),
+        Certainty::Said => length >= 6 && (is_mixed || marks > 0 || (is_strewn && length >= 8)),
         Certainty::Named => {
             length >= 6 && (is_mixed || marks > 0 || has_inner_capital || digits >= 6)
         }

@@ -3,6 +3,10 @@
 //! Most have a check digit (`checks`); those that have none, or are too short to be told from an
 //! article number, need a word beside them that says what they are.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 use crate::guard::kind::Kind;
 use crate::guard::pii::{
     Lazy, Shape, Span, after, before, checks, ends_inside_word, pattern, says,
@@ -10,11 +14,11 @@ use crate::guard::pii::{
 
 /// Looks for all of them.
 pub(super) fn find(text: &str, shape: Shape, spans: &mut Vec<Span>) {
-    if shape.digits >= 4 {
+    if shape.digits >= 1 {
         plates(text, shape, spans);
         announced(text, spans);
     }
-    if shape.digits >= 4 && shape.capitals + text.len().min(1) > 0 {
+    if shape.digits >= 2 && shape.capitals >= 3 {
         register(text, spans);
     }
     if shape.digits >= 9 {
@@ -200,6 +204,40 @@ fn announced(text: &str, spans: &mut Vec<Span>) {
             r"(?P<value>[A-Z0-9](?:[ /\-]?[A-Z0-9]){3,17})",
         ))
     });
+    static WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+        AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build([
+                "ausweis",
+                "perso",
+                "pass",
+                "steuer",
+                "st.-nr",
+                "st-nr",
+                "stnr",
+                "st.nr",
+                "idnr",
+                "versicher",
+                "sv-nummer",
+                "svnummer",
+                "ssn",
+                "social sec",
+                "national ins",
+                "nino",
+                "kvnr",
+                "mitarbeiter",
+                "employee",
+                "staff",
+                "identity card",
+                "id card",
+                "id-card",
+                "health insurance",
+            ])
+            .ok()
+    });
+    if !WORDS.as_ref().is_none_or(|words| words.is_match(text)) {
+        return;
+    }
     for hit in ANNOUNCED.captures_iter(text) {
         let Some(value) = hit.name("value") else { continue };
         let kind = if hit.name("id").is_some() {

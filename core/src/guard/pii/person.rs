@@ -7,133 +7,377 @@
 use std::collections::HashSet;
 use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
+
 use crate::guard::kind::Kind;
-use crate::guard::pii::{Lazy, Shape, Span, after, before, pattern, says};
+use crate::guard::pii::{Lazy, Shape, Span, after, before, ends_inside_word, pattern, says};
 
 /// A name: one to four words with a capital, initials and particles among them.
 macro_rules! name {
     () => {
-        r"(?:(?:Dr|Prof)\.? (?:(?:med|jur|rer|nat|phil|h\. ?c|Ing)\.? ){0,3})?(?:(?:\p{Lu}[\p{Ll}'’]+(?:-\p{Lu}[\p{Ll}]+)?|\p{Lu}\.(?:-?\p{Lu}\.)?|von der|van der|van den|von|van|de|da|di|zu|el|al|bin|O'\p{Lu}\p{Ll}+|Mc\p{Lu}\p{Ll}+)[ \u{a0}]){0,3}(?:\p{Lu}[\p{Ll}'’]+(?:-\p{Lu}[\p{Ll}]+)?|O['’]\p{Lu}\p{Ll}+|Mc\p{Lu}\p{Ll}+)"
+        r"(?:(?:Dr|Prof)\.? (?:(?:med|jur|rer|nat|phil|h\. ?c|Ing)\.? ){0,3})?(?:(?:[A-ZÀ-ÖØ-ÞŁŚŻČŘŠŽŞİĞ][a-zß-öø-ÿąćčďęěğıłńňřśşšťůżźž'’]+(?:-[A-ZÀ-ÖØ-ÞŁŚŻČŘŠŽŞİĞ][a-zß-öø-ÿąćčďęěğıłńňřśşšťůżźž]+)?|[A-ZÀ-ÖØ-ÞŁŚŻČŘŠŽŞİĞ]\.(?:-?[A-ZÀ-ÖØ-ÞŁŚŻČŘŠŽŞİĞ]\.)?|von der|van der|van den|von|van|de|da|di|zu|el|al|bin|O'[A-ZÀ-ÖØ-ÞŁŚŻČŘŠŽŞİĞ][a-zß-öø-ÿąćčďęěğıłńňřśşšťůżźž]+|Mc[A-ZÀ-ÖØ-ÞŁŚŻČŘŠŽŞİĞ][a-zß-öø-ÿąćčďęěğıłńňřśşšťůżźž]+)[ \u{a0}]){0,3}(?:[A-ZÀ-ÖØ-ÞŁŚŻČŘŠŽŞİĞ][a-zß-öø-ÿąćčďęěğıłńňřśşšťůżźž'’]+(?:-[A-ZÀ-ÖØ-ÞŁŚŻČŘŠŽŞİĞ][a-zß-öø-ÿąćčďęěğıłńňřśşšťůżźž]+)?|O['’][A-ZÀ-ÖØ-ÞŁŚŻČŘŠŽŞİĞ][a-zß-öø-ÿąćčďęěğıłńňřśşšťůżźž]+|Mc[A-ZÀ-ÖØ-ÞŁŚŻČŘŠŽŞİĞ][a-zß-öø-ÿąćčďęěğıłńňřśşšťůżźž]+)"
     };
 }
+
+/// What stands before a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trigger {
+    /// `Frau`, `Mr`: one capital word is enough.
+    Title,
+    /// `Dr.`: belongs to the name.
+    Doctor,
+    /// `my name is`: one capital word is enough.
+    Introduction,
+    /// `Dear`, at the beginning of a line; a comma must follow the name.
+    Greeting,
+    /// `Regards`, and the name on the next line.
+    SignOff,
+    /// `Kontoinhaber`: a first name or initial and a surname must follow.
+    Role,
+}
+
+/// Words before a name, in lower case; a name is only looked for behind one of them.
+const TRIGGERS: &[(Trigger, &[&str])] = &[
+    (
+        Trigger::Title,
+        &[
+            "herr",
+            "herrn",
+            "frau",
+            "fräulein",
+            "hr.",
+            "fr.",
+            "mr",
+            "mr.",
+            "mrs",
+            "mrs.",
+            "ms",
+            "ms.",
+            "miss",
+            "mx.",
+            "sir",
+            "madam",
+            "kollegin",
+            "kollege",
+            "kollegen",
+        ],
+    ),
+    (Trigger::Doctor, &["dr.", "dr", "prof.", "prof"]),
+    (
+        Trigger::Introduction,
+        &[
+            "mein name ist",
+            "ich heiße",
+            "ich heisse",
+            "my name is",
+            "my name's",
+            "i am called",
+            "this is",
+            "hier spricht",
+            "hier ist",
+            "namens",
+            "named",
+            "name:",
+            "name ist",
+            "vorname:",
+            "nachname:",
+            "surname:",
+            "full name:",
+            "patient:",
+            "patientin:",
+        ],
+    ),
+    (
+        Trigger::Greeting,
+        &[
+            "hallo",
+            "hi",
+            "hey",
+            "lieber",
+            "liebe",
+            "dear",
+            "hello",
+            "servus",
+            "moin",
+            "guten tag",
+            "guten morgen",
+            "guten abend",
+        ],
+    ),
+    (
+        Trigger::SignOff,
+        &[
+            "grüßen",
+            "grüße",
+            "gruß",
+            "grüsse",
+            "grüssen",
+            "gruss",
+            "regards",
+            "sincerely",
+            "best wishes",
+            "cheers",
+            "yours",
+            "vg",
+            "lg",
+            "mfg",
+        ],
+    ),
+    (
+        Trigger::Role,
+        &[
+            "kunde",
+            "kunden",
+            "kundin",
+            "mitarbeiter",
+            "mitarbeiters",
+            "mitarbeiterin",
+            "bewerber",
+            "bewerbers",
+            "bewerberin",
+            "patient",
+            "patienten",
+            "patientin",
+            "anrufer",
+            "anruferin",
+            "anrufers",
+            "kontoinhaber",
+            "kontoinhaberin",
+            "fahrzeughalter",
+            "fahrzeughalterin",
+            "notfallkontakt",
+            "ansprechpartner",
+            "ansprechpartnerin",
+            "lieferadresse",
+            "rechnungsadresse",
+            "empfänger",
+            "empfängerin",
+            "absender",
+            "absenderin",
+            "bewerbung von",
+            "gehaltsabrechnung von",
+            "kündigung von",
+            "kündigung für",
+            "abmahnung für",
+            "abmahnung gegen",
+            "abmahnung von",
+            "gespräch mit",
+            "ausgestellt auf",
+            "antwort an",
+            "zeugnis für",
+            "zeugnis von",
+            "arbeitsvertrag für",
+            "arbeitsvertrag mit",
+            "krankmeldung von",
+            "personalakte von",
+            "nummer von",
+            "mieter",
+            "mieterin",
+            "schüler",
+            "schülerin",
+            "inhaber",
+            "inhaberin",
+            "azubi",
+            "customer",
+            "employee",
+            "applicant",
+            "caller",
+            "account holder",
+            "emergency contact",
+            "delivery address",
+            "billing address",
+            "issued to",
+            "reply to",
+            "conversation with",
+            "call with",
+            "meeting with",
+            "belongs to",
+            "tenant",
+            "contact",
+            "report of",
+            "letter for",
+            "contract for",
+            "cardholder",
+            "payslip of",
+            "salary of",
+            "colleague",
+        ],
+    ),
+];
+
+static FINDER: LazyLock<Option<(AhoCorasick, Vec<Trigger>)>> = LazyLock::new(|| {
+    let words: Vec<(&str, Trigger)> = TRIGGERS
+        .iter()
+        .flat_map(|(trigger, words)| words.iter().map(|word| (*word, *trigger)))
+        .collect();
+    let finder = AhoCorasick::builder()
+        .ascii_case_insensitive(true)
+        .match_kind(aho_corasick::MatchKind::LeftmostLongest)
+        .build(words.iter().map(|(word, _)| word))
+        .ok()?;
+    Some((finder, words.into_iter().map(|(_, trigger)| trigger).collect()))
+});
 
 /// Looks for names. `before_people`: other personal data was found, so the text is about people.
 pub(super) fn find(text: &str, shape: Shape, before_people: bool, spans: &mut Vec<Span>) {
     if shape.capitals < 1 {
         return;
     }
-    titled(text, spans);
-    introduced(text, spans);
-    in_a_role(text, spans);
-    if shape.capitals >= 2 && (before_people || !spans.is_empty() || speaks_of_a_person(text)) {
-        first_names(text, spans);
+    let known = spans.len();
+    behind_triggers(text, spans);
+    let about_people = before_people || spans.len() > known;
+    if shape.capitals >= 2 && (about_people || speaks_of_a_person(text)) {
+        first_names(text, about_people, spans);
     }
 }
 
-fn titled(text: &str, spans: &mut Vec<Span>) {
-    static TITLED: Lazy = Lazy::new(|| {
-        pattern(concat!(
-            r"\b(?:Herrn?|Frau|Fräulein|Hr\.|Fr\.|Mr\.?|Mrs\.?|Ms\.?|Miss|Mx\.?|Sir|Madam|Kollegin|Kollegen?)[ \u{a0}](?P<name>",
-            name!(),
-            r")"
-        ))
-    });
-    static DOCTOR: Lazy =
-        Lazy::new(|| pattern(concat!(r"\b(?P<name>(?:Dr|Prof)\.? ", name!(), r")")));
-    let beginnings =
-        ["Herr", "Frau", "Fräu", "Hr.", "Fr.", "Mr", "Ms", "Mx", "Miss", "Sir", "Mada", "Koll"];
-    if says_exactly(text, &beginnings) {
-        push_names(text, &TITLED, spans);
-    }
-    if says_exactly(text, &["Dr", "Prof"]) {
-        push_names(text, &DOCTOR, spans);
-    }
-}
-
-fn introduced(text: &str, spans: &mut Vec<Span>) {
-    static INTRODUCED: Lazy = Lazy::new(|| {
-        pattern(concat!(
-            r"(?i:\b(?:mein name ist|ich heiße|ich heisse|my name is|my name's|i am called|this is|hier spricht|hier ist|namens|named|name:|name ist|vorname:|nachname:|surname:|full name:|patient(?:in)?:)) {0,2}(?P<name>",
-            name!(),
-            r")"
-        ))
-    });
-    static GREETED: Lazy = Lazy::new(|| {
-        pattern(concat!(
-            r"(?m)(?:^|[.!?:\n„“]\s{0,3})(?:Hallo|Hi|Hey|Lieber|Liebe|Dear|Hello|Servus|Moin|Guten (?:Tag|Morgen|Abend)) (?P<name>",
-            name!(),
-            r")\s?[,!]"
-        ))
-    });
-    static SIGNED: Lazy = Lazy::new(|| {
-        pattern(concat!(
-            r"(?i:grüßen?|gruß|grüsse|gruss|regards|sincerely|best wishes|cheers|yours|vg|lg|mfg),?[ \t]*\n{1,3}[ \t]*(?P<name>",
-            name!(),
-            r")"
-        ))
-    });
-    push_names(text, &INTRODUCED, spans);
-    if text.contains([',', '!']) {
-        push_names(text, &GREETED, spans);
-    }
-    if text.contains('\n') {
-        push_names(text, &SIGNED, spans);
-    }
-}
-
-/// Words that a person's name follows, where one follows with first name or initial.
-fn in_a_role(text: &str, spans: &mut Vec<Span>) {
-    static ROLE: Lazy = Lazy::new(|| {
-        pattern(concat!(
-            r"\b(?:Kunden?|Kundin|Mitarbeiterin|Mitarbeiters?|Bewerberin|Bewerbers?|Patientin|Patienten?|Anruferin|Anrufers?|Kontoinhaber(?:in)?|Fahrzeughalter(?:in)?|Notfallkontakt|Ansprechpartner(?:in)?|Lieferadresse|Rechnungsadresse|Empfänger(?:in)?|Absender(?:in)?|Bewerbung von|Gehaltsabrechnung von|Kündigung von|Abmahnung (?:für|gegen|von)|Gespräch mit|ausgestellt auf|Antwort an|Zeugnis (?:für|von)|Arbeitsvertrag (?:für|mit|von)|Krankmeldung von|Personalakte (?:von|für)|nummer von|Mieter(?:in)?|Schüler(?:in)?|Inhaber(?:in)?|Azubi|Betreff",
-            r"|[Cc]ustomer|[Ee]mployee|[Aa]pplicant|[Pp]atient|[Cc]aller|[Aa]ccount holder|[Ee]mergency contact|[Dd]elivery address|[Bb]illing address|[Ii]ssued to|[Rr]eply to|[Cc]onversation with|[Cc]all with|[Mm]eeting with|belongs to|[Tt]enant|[Cc]ontact|[Rr]eport of|[Ll]etter for|[Cc]ontract for|[Cc]ardholder|[Pp]ayslip of|[Ss]alary of|[Cc]olleague)",
-            r"(?::|,| ist| is)? {0,2}(?P<name>",
-            name!(),
-            r")"
-        ))
-    });
-    for captures in ROLE.captures_iter(text) {
-        let Some(name) = captures.name("name") else { continue };
-        // One word alone behind a role is as likely a firm or a thing (`Kunde Siemens`).
-        let words = name.as_str().split([' ', '\u{a0}']).count();
-        let first = name.as_str().split([' ', '\u{a0}']).next().unwrap_or_default();
-        let is_person = words >= 2 && (is_first_name(first) || first.ends_with('.'));
-        if is_person {
-            push_name(text, name.start(), name.end(), spans);
+fn behind_triggers(text: &str, spans: &mut Vec<Span>) {
+    let Some((finder, triggers)) = FINDER.as_ref() else { return };
+    for hit in finder.find_iter(text) {
+        let goes_on = ends_inside_word(text, hit.start()) || ends_inside_word(text, hit.end());
+        if goes_on && !text[hit.start()..hit.end()].ends_with("nummer von") {
+            continue;
+        }
+        let trigger = triggers[hit.pattern().as_usize()];
+        if let Some((start, end)) = name_behind(text, hit.start(), hit.end(), trigger) {
+            push_name(text, start, end, spans);
         }
     }
+}
+
+/// The name behind a trigger, if what stands there is one.
+fn name_behind(
+    text: &str,
+    before: usize,
+    after: usize,
+    trigger: Trigger,
+) -> Option<(usize, usize)> {
+    let begins_capital = text[before..].chars().next().is_some_and(char::is_uppercase);
+    match trigger {
+        Trigger::Doctor => begins_capital.then(|| name_at(text, before)).flatten(),
+        Trigger::Title => {
+            let start = skip(text, after, &[' ', '\u{a0}'], 1)?;
+            begins_capital.then(|| name_at(text, start)).flatten()
+        }
+        Trigger::Introduction => name_at(text, skip(text, after, &[' '], 2).unwrap_or(after)),
+        Trigger::Greeting => {
+            let line = text[..before].trim_end_matches([' ', '\t', '„', '“', '"']);
+            let begins = line.is_empty() || line.ends_with(['\n', '.', '!', '?', ':']);
+            let (start, end) = name_at(text, skip(text, after, &[' '], 1)?)?;
+            let is_called = text[end..].trim_start_matches(' ').starts_with([',', '!']);
+            (begins && is_called).then_some((start, end))
+        }
+        Trigger::SignOff => {
+            let rest = text[after..].trim_start_matches([',', ' ', '\t', '\r']);
+            let line = rest.trim_start_matches(['\n', '\r', ' ', '\t']);
+            let is_next_line = rest.starts_with('\n');
+            is_next_line.then(|| name_at(text, text.len() - line.len())).flatten()
+        }
+        Trigger::Role => {
+            let rest = text[after..].trim_start_matches([':', ',']);
+            let rest = rest.strip_prefix(" ist").or(rest.strip_prefix(" is")).unwrap_or(rest);
+            let rest = rest.trim_start_matches(' ');
+            let (start, end) = name_at(text, text.len() - rest.len())?;
+            let mut words = text[start..end].split([' ', '\u{a0}']);
+            let first = words.next().unwrap_or_default();
+            let is_person = is_first_name(first) || first.ends_with('.');
+            (is_person && words.next().is_some()).then_some((start, end))
+        }
+    }
+}
+
+/// Behind at least one of these characters and at most so many.
+fn skip(text: &str, at: usize, characters: &[char], at_most: usize) -> Option<usize> {
+    let rest = &text[at..];
+    let skipped: usize =
+        rest.chars().take(at_most).take_while(|c| characters.contains(c)).map(char::len_utf8).sum();
+    (skipped > 0).then_some(at + skipped)
+}
+
+/// A name that begins exactly here.
+fn name_at(text: &str, at: usize) -> Option<(usize, usize)> {
+    static NAME: Lazy = Lazy::new(|| pattern(concat!("^", name!())));
+    // No name is longer, and the pattern need not look further.
+    let mut to = (at + 96).min(text.len());
+    while !text.is_char_boundary(to) {
+        to -= 1;
+    }
+    NAME.find(&text[at..to]).map(|hit| (at, at + hit.end()))
 }
 
 /// Whether a sentence says something of someone that is said of private people.
 fn speaks_of_a_person(text: &str) -> bool {
-    static SAID: Lazy = Lazy::new(|| {
-        pattern(concat!(
-            r"(?i)verdient|gehalt|krank|kündigung|abmahn|bewerb|bewirbt|personalakte|mitarbeiter|kolleg|lohn|arbeitsvertrag|arbeitszeugnis|urlaubsantrag|beförder|schwanger|behinder|elternzeit|gegen uns|zeugnis|gespräch mit|gestohlen|beschwert|protokoll",
-            r"|salary|\bearns\b|employee|dismiss|applied|sick leave|medical|payroll|colleague|disciplin|warning letter|pregnan|filed against us|appraisal|complain|meeting with|call with|works for us"
-        ))
+    static SAID: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+        AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .build([
+                "verdient",
+                "gehalt",
+                "krank",
+                "kündigung",
+                "abmahn",
+                "bewerb",
+                "bewirbt",
+                "personalakte",
+                "mitarbeiter",
+                "kolleg",
+                "lohn ",
+                "arbeitsvertrag",
+                "urlaubsantrag",
+                "beförder",
+                "schwanger",
+                "behinder",
+                "elternzeit",
+                "gegen uns",
+                "zeugnis",
+                "gespräch mit",
+                "gestohlen",
+                "beschwert",
+                "protokoll",
+                "salary",
+                " earns ",
+                "employee",
+                "dismiss",
+                "applied",
+                "sick leave",
+                "medical",
+                "payroll",
+                "colleague",
+                "disciplin",
+                "warning letter",
+                "pregnan",
+                "filed against us",
+                "appraisal",
+                "complain",
+                "meeting with",
+                "call with",
+                "works for us",
+            ])
+            .ok()
     });
-    SAID.is_match(text)
+    SAID.as_ref().is_none_or(|said| said.is_match(text))
 }
 
-fn first_names(text: &str, spans: &mut Vec<Span>) {
-    static PAIR: Lazy = Lazy::new(|| pattern(concat!(r"\b(?P<name>", name!(), r")")));
-    for captures in PAIR.captures_iter(text) {
-        let Some(name) = captures.name("name") else { continue };
-        let mut start = name.start();
-        // `Kunde Anna Krüger`: the first words may only be nouns; begin with the first name.
-        for word in name.as_str().split_inclusive([' ', '\u{a0}']) {
-            let bare = word.trim_end();
-            let is_initial = bare.ends_with('.') && bare.chars().count() <= 4;
-            let is_title = matches!(bare, "Dr." | "Prof." | "Dr" | "Prof");
-            if is_first_name(bare) || is_title || (is_initial && start > 0) {
-                break;
-            }
-            start += word.len();
+/// A first name with a surname; an initial with a surname where the text is about people anyway.
+fn first_names(text: &str, about_people: bool, spans: &mut Vec<Span>) {
+    let mut from = 0;
+    for word in
+        text.split_inclusive(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '.' | '\''))
+    {
+        let at = from;
+        from += word.len();
+        let bare = word.trim_end_matches(|c: char| !c.is_alphanumeric() && c != '.');
+        if !bare.chars().next().is_some_and(char::is_uppercase) {
+            continue;
         }
-        let rest = &text[start..name.end()];
-        if rest.contains([' ', '\u{a0}']) && start < name.end() && !is_about_the_world(text, start)
+        let is_initial = bare.ends_with('.') && bare.chars().count() == 2;
+        if !(is_first_name(bare) || (is_initial && about_people)) || is_about_the_world(text, at) {
+            continue;
+        }
+        if let Some((start, end)) = name_at(text, at)
+            && text[start..end].contains([' ', '\u{a0}'])
         {
-            push_name(text, start, name.end(), spans);
+            push_name(text, start, end, spans);
         }
     }
 }
@@ -142,14 +386,6 @@ fn first_names(text: &str, spans: &mut Vec<Span>) {
 fn is_about_the_world(text: &str, start: usize) -> bool {
     let context = before(text, start, 14);
     ["who is ", "who was ", "wer ist ", "wer war "].iter().any(|end| context.ends_with(end))
-}
-
-fn push_names(text: &str, pattern: &Lazy, spans: &mut Vec<Span>) {
-    for captures in pattern.captures_iter(text) {
-        if let Some(name) = captures.name("name") {
-            push_name(text, name.start(), name.end(), spans);
-        }
-    }
 }
 
 /// Cuts what is no name from the end and takes the rest, if anything is left.
@@ -174,10 +410,6 @@ fn push_name(text: &str, start: usize, end: usize, spans: &mut Vec<Span>) {
     if is_word && has_body && !says(name, &["  "]) {
         spans.push(Span { kind: Kind::Person, start, end: start + length });
     }
-}
-
-fn says_exactly(text: &str, words: &[&str]) -> bool {
-    words.iter().any(|word| text.contains(word))
 }
 
 /// Words with a capital that follow a title or a greeting and are no name.
