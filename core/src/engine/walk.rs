@@ -1070,7 +1070,7 @@ pub(super) fn budget_words(refusal: &BudgetRefusal, currency: &Currency, zone: &
 /// where the caller has to mend the request.
 pub(super) fn upstream_words(error: &ProviderError) -> (FailureKind, Words) {
     use ProviderErrorKind::*;
-    let vendor = error.vendor_message.as_ref().map(|message| message.0.as_str());
+    let vendor = error.vendor_message.as_ref().map(|message| &*message.0);
     let detail = vendor.unwrap_or(&error.detail);
     match error.kind {
         BadRequest | Unsupported => (

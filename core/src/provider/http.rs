@@ -199,10 +199,9 @@ impl Http {
         match error.is_connect() {
             true => ProviderError::new(Connect, format!("no connection{}", cause(error))),
             // The vendor may have taken the call, and may bill it.
-            false => ProviderError::new(
-                Cut,
-                format!("connection lost before an answer{}", cause(error)),
-            ),
+            false => {
+                ProviderError::new(Cut, format!("connection lost before an answer{}", cause(error)))
+            }
         }
     }
 }
@@ -437,7 +436,7 @@ impl VendorError {
         let in_success = status.is_none();
         let status = status.or(self.status).unwrap_or(0);
         match status {
-            401 | 402 | 403 => return ProviderErrorKind::Auth,
+            401..=403 => return ProviderErrorKind::Auth,
             404 | 405 | 410 | 300..=399 => return ProviderErrorKind::NotFound,
             408 | 409 | 425 | 498 | 499 | 500.. => return ProviderErrorKind::Server,
             429 => return ProviderErrorKind::RateLimited,
@@ -475,7 +474,8 @@ impl VendorError {
         truncate(&mut message, 2000);
         ProviderError {
             retry_after: self.retry_after,
-            vendor_message: (for_caller && !message.is_empty()).then_some(VendorMessage(message)),
+            vendor_message: (for_caller && !message.is_empty())
+                .then_some(VendorMessage(message.into())),
             ..ProviderError::new(kind, word.map(|word| format!(" ({word})")).unwrap_or_default())
         }
     }
@@ -871,7 +871,7 @@ mod tests {
     fn the_vendors_words_reach_the_caller_of_a_bad_request_and_nobody_else() {
         let body = br#"{"error":{"message":"secret prompt","code":"secret code"}}"#;
         let told = |status| status_error(status, &HeaderMap::new(), body, Timestamp::UNIX_EPOCH);
-        assert_eq!(told(400).vendor_message.expect("for the caller").0, "secret prompt");
+        assert_eq!(told(400).vendor_message.expect("for the caller").0.as_ref(), "secret prompt");
         for status in [400, 401, 429, 500] {
             let error = told(status);
             assert!(!format!("{error} {error:?}").contains("secret"), "{status}");

@@ -27,6 +27,7 @@ mod schema;
 pub mod simulated;
 pub mod sse;
 #[cfg(test)]
+#[allow(clippy::result_large_err, reason = "a test helper tells both what came and what broke")]
 mod tests;
 mod turns;
 
@@ -135,7 +136,7 @@ pub struct ProviderError {
 
 /// A vendor's error text. `Debug` hides it.
 #[derive(Clone)]
-pub struct VendorMessage(pub String);
+pub struct VendorMessage(pub Box<str>);
 
 impl std::fmt::Debug for VendorMessage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

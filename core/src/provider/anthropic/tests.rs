@@ -348,6 +348,7 @@ fn a_stream_is_read_the_same_however_it_is_cut() {
     golden::streamed("anthropic_stream_blocks", decoder, streamed_blocks().as_bytes());
 }
 
+#[allow(clippy::result_large_err, reason = "a test helper tells both what came and what broke")]
 fn read(bytes: &str) -> Result<Vec<Chunk>, (Vec<Chunk>, ProviderError)> {
     golden::decode(decoder(), std::iter::once(bytes.as_bytes()))
 }

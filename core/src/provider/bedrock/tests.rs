@@ -332,6 +332,7 @@ fn decoder() -> Frames {
     Frames::new(Reply::default())
 }
 
+#[allow(clippy::result_large_err, reason = "a test helper tells both what came and what broke")]
 fn read(bytes: &[u8]) -> Result<Vec<Chunk>, (Vec<Chunk>, ProviderError)> {
     golden::decode(decoder(), std::iter::once(bytes))
 }

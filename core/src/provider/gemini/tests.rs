@@ -262,6 +262,7 @@ fn decoder() -> EventDecoder<Reply> {
     EventDecoder::new(Reply::default())
 }
 
+#[allow(clippy::result_large_err, reason = "a test helper tells both what came and what broke")]
 fn read(bytes: &str) -> Result<Vec<Chunk>, (Vec<Chunk>, ProviderError)> {
     golden::decode(decoder(), std::iter::once(bytes.as_bytes()))
 }

@@ -224,7 +224,7 @@ fn openai_family(model: &str) -> Family {
 }
 
 /// OpenAI's word for how hard to think, where there is one to be sent.
-fn effort<'a>(call: &'a ProviderCall, flavour: Flavour) -> Option<&'a str> {
+fn effort(call: &ProviderCall, flavour: Flavour) -> Option<&str> {
     let reasoning = call.request.reasoning.as_ref()?;
     let openai = flavour == Flavour::OpenAi;
     if openai && openai_family(&call.model) == Family::Plain {
@@ -493,7 +493,7 @@ fn plain_document(source: &MediaSource) -> Option<String> {
 
 fn refused(why: &str) -> ProviderError {
     ProviderError {
-        vendor_message: Some(VendorMessage(why.to_owned())),
+        vendor_message: Some(VendorMessage(why.into())),
         ..ProviderError::new(ProviderErrorKind::BadRequest, why)
     }
 }
