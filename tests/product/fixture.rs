@@ -14,7 +14,7 @@ async fn ask(vendor: &Vendor, stream: bool) -> reqwest::Response {
 
 #[tokio::test]
 async fn a_script_is_played_whole_and_streamed() {
-    let vendor = Vendor::start().await;
+    let vendor = Vendor::start();
     vendor.plays("m", [Script::answer(["Hal", "lo"]).uses(7, 2)]);
 
     let whole = Reply::read(ask(&vendor, false).await).await;
@@ -28,7 +28,7 @@ async fn a_script_is_played_whole_and_streamed() {
 
 #[tokio::test]
 async fn scripts_are_played_in_turn_and_the_last_again() {
-    let vendor = Vendor::start().await;
+    let vendor = Vendor::start();
     vendor.plays("m", [Script::status(429).retry_after("3"), Script::words(1)]);
     let statuses =
         [ask(&vendor, false).await, ask(&vendor, false).await, ask(&vendor, false).await]
@@ -38,7 +38,7 @@ async fn scripts_are_played_in_turn_and_the_last_again() {
 
 #[tokio::test]
 async fn a_cut_stream_is_a_broken_connection() {
-    let vendor = Vendor::start().await;
+    let vendor = Vendor::start();
     vendor.plays("m", [Script::words(5).ends(End::CutAfter(2))]);
     let stream = Stream::new(ask(&vendor, true).await).whole().await;
     assert_eq!(stream.text(), "w1 w2 ");
@@ -47,7 +47,7 @@ async fn a_cut_stream_is_a_broken_connection() {
 
 #[tokio::test]
 async fn leaving_early_is_seen_and_leaving_after_the_end_is_not() {
-    let vendor = Vendor::start().await;
+    let vendor = Vendor::start();
     vendor.plays("m", [Script::words(3).ends(End::StallAfter(1)), Script::words(1)]);
     let mut stream = Stream::new(ask(&vendor, true).await);
     assert_eq!(stream.next_text().await.as_deref(), Some("w1 "));
@@ -61,7 +61,7 @@ async fn leaving_early_is_seen_and_leaving_after_the_end_is_not() {
 
 #[tokio::test]
 async fn usage_can_be_missing() {
-    let vendor = Vendor::start().await;
+    let vendor = Vendor::start();
     vendor.plays("m", [Script::words(1).told(Told::Nothing)]);
     let whole = Reply::read(ask(&vendor, false).await).await;
     assert_eq!(whole.body.get("usage"), None::<&Value>);

@@ -622,7 +622,9 @@ async fn an_answer_without_a_limit_of_its_own_is_bounded_by_the_policys() {
 
 #[tokio::test]
 async fn a_model_without_a_price_cannot_be_called() {
-    let world = World::usual().await.model_with("mystery", "one", "economy", "# no price").quiet();
+    let world = World::usual().await.quiet();
+    let mystery = "[[model]]\nid = \"mystery\"\nprovider = \"one\"\nname = \"mystery\"\n";
+    world.write("stellwerk.toml", &format!("{}{mystery}", world.configuration()));
     let checked = world.cli(["check"]).exits(1);
     assert!(format!("{}{}", checked.stdout, checked.stderr).contains("mystery"));
     let refused = world.cli(["serve"]);

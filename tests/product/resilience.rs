@@ -230,7 +230,7 @@ async fn a_new_key_counts_within_a_second_and_a_revoked_one_no_longer() {
 
 #[tokio::test]
 async fn a_keys_limits_are_kept() {
-    let world = World::usual().await.start().await;
+    let world = World::usual().await.model("other", "one", "economy").start().await;
     let few = world.new_key("company", &["--requests-per-minute", "2"]);
     let single = world.new_key("company", &["--parallel", "1"]);
     let only = world.new_key("company", &["--models", "other"]);

@@ -275,7 +275,7 @@ impl World {
     /// An empty world with a vendor; nothing of the configuration is there yet.
     pub async fn empty() -> Builder {
         Builder {
-            vendor: Vendor::start().await,
+            vendor: Vendor::start(),
             providers: String::new(),
             models: String::new(),
             policies: String::new(),

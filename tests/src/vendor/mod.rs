@@ -241,7 +241,7 @@ impl Shared {
     }
 }
 
-/// A running fake vendor. It ends with the test.
+/// A running fake vendor. It ends with the process of the test.
 #[derive(Clone)]
 pub struct Vendor {
     shared: Arc<Shared>,
@@ -250,13 +250,14 @@ pub struct Vendor {
 
 impl Vendor {
     /// Starts on a free port of loopback.
-    pub async fn start() -> Self {
+    pub fn start() -> Self {
         let shared = Arc::new(Shared {
             book: Mutex::default(),
             arrived: Notify::new(),
             gate: watch::Sender::new(false),
         });
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a listener that waits");
         let address = listener.local_addr().expect("the port");
         let routes = Router::new()
             .route("/openai/v1/chat/completions", post(openai::chat))
@@ -265,7 +266,9 @@ impl Vendor {
             .route("/gemini/v1beta/models/{call}", post(gemini_call))
             .layer(DefaultBodyLimit::disable())
             .with_state(shared.clone());
-        tokio::spawn(async move { axum::serve(listener, routes).await });
+        // A thread of its own: a test that waits for a command would else stop the vendor that
+        // the command waits for.
+        std::thread::spawn(move || serve(listener, routes));
         Vendor { shared, address }
     }
 
@@ -317,6 +320,14 @@ impl Vendor {
     pub fn shut(&self) {
         self.shared.gate.send_replace(false);
     }
+}
+
+fn serve(listener: std::net::TcpListener, routes: Router) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+        axum::serve(listener, routes).await.expect("the vendor serves");
+    });
 }
 
 async fn gemini_call(
