@@ -121,8 +121,8 @@ impl std::fmt::Debug for Choice {
 
 /// One block of an answer.
 pub enum Block {
-    /// Text.
-    Text(String),
+    /// Text, and where it was found, in Anthropic's words.
+    Text(String, Vec<Value>),
     /// Thinking with the vendor's signature.
     Thinking(String, Option<String>),
     /// Thinking that the vendor sealed.
@@ -198,9 +198,9 @@ impl Collected {
     fn text(&mut self, choice: u32, piece: String) {
         let blocks = &mut self.choice(choice).blocks;
         match blocks.last_mut() {
-            Some(Block::Text(text)) => text.push_str(&piece),
+            Some(Block::Text(text, _)) => text.push_str(&piece),
             _ if piece.is_empty() => {}
-            _ => blocks.push(Block::Text(piece)),
+            _ => blocks.push(Block::Text(piece, Vec::new())),
         }
     }
 
@@ -240,6 +240,14 @@ impl Choice {
         {
             self.blocks.push(Block::Native(block));
         }
+        if dialect == Dialect::Anthropic
+            && let Some(Value::Array(found)) = fields.swap_remove("citations")
+        {
+            match self.blocks.last_mut() {
+                Some(Block::Text(_, citations)) => citations.extend(found),
+                _ => self.blocks.push(Block::Text(String::new(), found)),
+            }
+        }
         if !fields.is_empty() {
             self.extra.push((dialect, fields));
         }
@@ -248,7 +256,7 @@ impl Choice {
     /// All text, joined.
     pub fn text(&self) -> String {
         self.joined(|block| match block {
-            Block::Text(text) => Some(text),
+            Block::Text(text, _) => Some(text),
             _ => None,
         })
     }

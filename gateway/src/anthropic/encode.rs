@@ -84,7 +84,12 @@ fn overlay(message: &mut Map<String, Value>, fields: &Map<String, Value>) {
 
 fn block(block: &Block) -> Value {
     match block {
-        Block::Text(text) => json!({ "type": "text", "text": text }),
+        Block::Text(text, citations) if citations.is_empty() => {
+            json!({ "type": "text", "text": text })
+        }
+        Block::Text(text, citations) => {
+            json!({ "type": "text", "text": text, "citations": citations })
+        }
         Block::Thinking(text, signature) => {
             json!({ "type": "thinking", "thinking": text, "signature": signature.as_deref().unwrap_or_default() })
         }
@@ -196,7 +201,7 @@ impl Stream {
     fn piece(&mut self, chunk: Chunk, out: &mut Vec<u8>) {
         match chunk {
             Chunk::Text { text, .. } if !text.is_empty() => {
-                self.ensure(Open::Text, out, || json!({ "type": "text", "text": "" }));
+                self.ensure(Open::Text, out, empty_text);
                 self.delta(out, "text_delta", "text", &text);
             }
             Chunk::Reasoning { text, .. } if !text.is_empty() => {
@@ -218,6 +223,9 @@ impl Stream {
             Chunk::Extra { dialect: Dialect::Anthropic, mut fields, .. } => {
                 if let Some(block) = fields.swap_remove("content_block") {
                     self.single(&block, out);
+                }
+                if let Some(Value::Array(citations)) = fields.swap_remove("citations") {
+                    self.cite(&citations, out);
                 }
                 self.extra.extend(fields);
             }
@@ -252,6 +260,20 @@ impl Stream {
         );
         if !arguments.is_empty() {
             self.delta(out, "input_json_delta", "partial_json", arguments);
+        }
+    }
+
+    /// Where the text of the open block was found.
+    fn cite(&mut self, citations: &[Value], out: &mut Vec<u8>) {
+        self.ensure(Open::Text, out, empty_text);
+        let index = self.blocks.saturating_sub(1);
+        for citation in citations {
+            let delta = json!({ "type": "citations_delta", "citation": citation });
+            event(
+                out,
+                "content_block_delta",
+                &json!({ "type": "content_block_delta", "index": index, "delta": delta }),
+            );
         }
     }
 
@@ -336,6 +358,10 @@ impl Stream {
         );
         event(out, "message_stop", &json!({ "type": "message_stop" }));
     }
+}
+
+fn empty_text() -> Value {
+    json!({ "type": "text", "text": "" })
 }
 
 fn empty_thought() -> Value {

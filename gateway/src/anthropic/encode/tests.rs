@@ -119,3 +119,42 @@ fn arguments_that_were_cut_off_are_not_lost() {
     assert_eq!(tool_use(&call)["input"], json!({ "arguments": "{\"city\": \"Kö" }));
     assert_eq!(tool_use(&Call::default())["input"], json!({}));
 }
+
+#[test]
+fn what_only_anthropic_says_comes_back_where_it_was() {
+    let extra = |json: Value| Chunk::Extra {
+        dialect: Dialect::Anthropic,
+        choice: Some(0),
+        fields: json.as_object().cloned().unwrap_or_default(),
+    };
+    let search =
+        json!({ "type": "server_tool_use", "id": "s1", "name": "web_search", "input": {} });
+    let pieces = || {
+        [
+            extra(json!({ "content_block": search })),
+            Chunk::Text { choice: 0, text: "Ja".to_owned() },
+            extra(json!({ "citations": [{ "url": "u" }] })),
+            extra(json!({ "stop_reason": "pause_turn" })),
+            Chunk::Finish { choice: 0, reason: FinishReason::Stop, stop_sequence: None },
+        ]
+    };
+    let mut collected = Collected::default();
+    pieces().into_iter().for_each(|chunk| collected.push(chunk));
+    let body: Value =
+        serde_json::from_slice(&whole(&collected, &done("mini"), false)).expect("JSON");
+    let text = json!({ "type": "text", "text": "Ja", "citations": [{ "url": "u" }] });
+    assert_eq!(body["content"], json!([search, text]));
+    assert_eq!(body["stop_reason"], "pause_turn");
+
+    let mut shown = vec![begun("mini")];
+    shown.extend(pieces().map(Shown::Piece));
+    shown.push(Shown::Done(Box::new(done("mini"))));
+    let seen = streamed(shown);
+    assert!(seen.contains(
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"server_tool_use""#
+    ));
+    assert!(
+        seen.contains(r#""index":1,"delta":{"type":"citations_delta","citation":{"url":"u"}}"#)
+    );
+    assert!(seen.contains(r#""delta":{"stop_reason":"pause_turn","stop_sequence":null}"#));
+}
