@@ -50,7 +50,8 @@ async fn look(path: &Path) -> Option<(SystemTime, u64)> {
     Some((data.modified().ok()?, data.len()))
 }
 
-async fn reload(engine: &Engine, path: &Path, told: bool) {
+/// Takes the file as it is now, or leaves everything as it was. `told`: someone asked for it.
+pub(crate) async fn reload(engine: &Engine, path: &Path, told: bool) {
     let old = engine.config();
     let reading = path.to_owned();
     let env = |name: &str| std::env::var(name).ok();

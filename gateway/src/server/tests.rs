@@ -70,6 +70,7 @@ models = ["mini"]
 struct World {
     address: SocketAddr,
     engine: Engine,
+    path: std::path::PathBuf,
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), std::io::Error>>,
     folder: tempfile::TempDir,
@@ -109,7 +110,7 @@ impl World {
         let running = tokio::spawn(serve(listener, wired, async {
             let _ = stopped.await;
         }));
-        World { address, engine, stop: Some(stop), running, folder }
+        World { address, engine, path, stop: Some(stop), running, folder }
     }
 
     /// A key with these limits.
@@ -390,4 +391,62 @@ async fn a_taken_port_is_named_with_a_way_out() {
     let error = listen(address).await.expect_err("taken");
     assert!(error.words().en.contains("is in use already"), "{}", error.words().en);
     assert!(error.words().de.contains("server.listen"));
+}
+
+#[tokio::test]
+async fn a_changed_configuration_is_taken_whole_or_not_at_all() {
+    let world = World::new().await;
+    let key = world.key("k", KeyLimits::default()).await;
+    let ids = async || {
+        let list = world.get("/v1/models", &key).await.json();
+        let ids = list["data"].as_array().expect("a list").iter();
+        ids.filter_map(|model| model["id"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let with_policy = CONFIG.to_owned()
+        + "[[policy]]\nid = \"lawyers\"\nstrategy = \"fixed\"\nmodels = [\"mini\"]\n";
+    std::fs::write(&world.path, &with_policy).expect("written");
+    reload::reload(&world.engine, &world.path, false).await;
+    assert!(ids().await.contains(&"auto:lawyers".to_owned()));
+
+    // The new policy is gone from this file, but the file names a model that does not exist.
+    let broken = CONFIG.replace("models = [\"mini\"]", "models = [\"nobody\"]");
+    std::fs::write(&world.path, broken).expect("written");
+    reload::reload(&world.engine, &world.path, false).await;
+    assert!(ids().await.contains(&"auto:lawyers".to_owned()));
+    world.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_never_finishes_its_headers_gets_408_and_is_let_go() {
+    for sent in ["", "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"] {
+        let listener = listen("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let router = Router::new().fallback(async || "never asked");
+        tokio::spawn(connections::accept(listener, router, std::future::pending()));
+        let mut socket = TcpStream::connect(address).await.expect("connected");
+        socket.write_all(sent.as_bytes()).await.expect("sent");
+        let reply = read(&mut socket).await;
+        assert_eq!(reply.status, 408, "after `{sent}`");
+        assert_eq!(reply.json()["error"]["code"], "timeout");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_is_500_in_shape() {
+    let world = World::new().await;
+    let gateway = Gateway::new(world.engine.clone());
+    let panics = async || -> &'static str { panic!("on purpose") };
+    let router: Router =
+        Router::new().route("/v1/panics", get(panics)).layer(from_fn_with_state(gateway, around));
+    let listener = listen("127.0.0.1:0".parse().expect("an address")).await.expect("a port");
+    let mut other =
+        TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
+    tokio::spawn(connections::accept(listener, router, std::future::pending()));
+    let request = "GET /v1/panics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    other.write_all(request.as_bytes()).await.expect("sent");
+    let reply = read(&mut other).await;
+    assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (500, Some("internal")));
+    assert!(reply.header("x-stellwerk-request-id").is_some());
+    assert!(!reply.body.contains("on purpose"));
+    world.stop().await;
 }
