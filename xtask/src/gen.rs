@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use base64::Engine as _;
 use serde_json::{Map, Value, json};
 
 /// What to build.
@@ -29,12 +30,22 @@ enum What {
         #[arg(long, default_value = "assets/catalog")]
         out: PathBuf,
     },
+    /// A vocabulary: assets/catalog/vocabulary/NAME.bin from a published `.tiktoken` file.
+    Vocabulary {
+        /// Lines of a token in base64 and its rank.
+        #[arg(long)]
+        tiktoken: PathBuf,
+        /// Where to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 /// Runs `xtask gen …`.
 pub fn run(args: Args) -> Result<()> {
     match args.what {
         What::Catalog { data, out } => catalog(&data, &out),
+        What::Vocabulary { tiktoken, out } => vocabulary(&tiktoken, &out),
     }
 }
 
@@ -96,6 +107,26 @@ pub fn catalog(data: &Path, out: &Path) -> Result<()> {
     fs::write(out.join("models.jsonl"), written.join("\n") + "\n")?;
     fs::write(out.join("cut.json"), cut(data)? + "\n")?;
     eprintln!("{} models in {}", written.len(), out.join("models.jsonl").display());
+    Ok(())
+}
+
+/// Writes the length and the bytes of each token, in the order of rank.
+pub fn vocabulary(tiktoken: &Path, out: &Path) -> Result<()> {
+    let published = fs::read_to_string(tiktoken)?;
+    let mut tokens = Vec::new();
+    for (rank, line) in published.lines().filter(|line| !line.is_empty()).enumerate() {
+        let (token, number) = line.split_once(' ').context("a line is no token and rank")?;
+        if number.parse() != Ok(rank) {
+            bail!("rank {number} stands where {rank} should");
+        }
+        let token = base64::engine::general_purpose::STANDARD.decode(token)?;
+        tokens.push(u8::try_from(token.len()).context("a token is longer than 255 bytes")?);
+        tokens.extend(token);
+    }
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(out, tokens)?;
     Ok(())
 }
 

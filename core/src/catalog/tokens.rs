@@ -13,6 +13,7 @@ use crate::request::{ChatRequest, EmbedRequest, Message, Part, ResponseFormat, T
 mod media;
 #[cfg(test)]
 mod tests;
+mod vocabulary;
 
 /// At least what the vendor will count as the input of this request at this place.
 pub fn bound_at(request: &ChatRequest, deployment: &Deployment) -> u64 {
@@ -37,8 +38,8 @@ pub fn estimate(request: &ChatRequest, tokenizer: Tokenizer) -> u64 {
 /// An unbiased count of a text, for bills where the vendor told no usage.
 pub fn text(text: &str, tokenizer: Tokenizer) -> u64 {
     let vocabulary = match tokenizer {
-        Tokenizer::Cl100k => bpe_openai::cl100k_base(),
-        Tokenizer::O200k | Tokenizer::Unpublished => bpe_openai::o200k_base(),
+        Tokenizer::Cl100k => vocabulary::cl100k(),
+        Tokenizer::O200k | Tokenizer::Unpublished => vocabulary::o200k(),
     };
     to_u64(vocabulary.count(text))
 }

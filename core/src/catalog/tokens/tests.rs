@@ -173,12 +173,26 @@ fn everything_that_is_sent_is_counted() {
 #[test]
 fn a_megabyte_without_a_space_is_counted_all_the_same() {
     let huge = "ä".repeat(500_000);
+    let whole = bpe_openai::o200k_base().count(huge.as_str());
+    let cut = vocabulary::o200k().count(&huge);
+    assert!(cut >= whole && cut < whole + 100, "{cut} for {whole}");
     let request = ChatRequest::ask(huge);
     assert!(bound(&request, Tokenizer::Unpublished) >= 1_000_000);
     assert!(bound(&request, Tokenizer::O200k) >= 50_000);
 }
 
 proptest! {
+    /// The oracle is the encoder that others wrote and test against OpenAI's own.
+    #[test]
+    fn our_counting_agrees_with_the_published_encoder(
+        words in "(\\PC|[a-zA-Z0-9 ]{1,9}|[ \t\r\n]{1,4}|[äöüßéж漢字]{1,6}|'s|'LL|//|\\{\"){0,60}",
+        run in "[a-z ]", times in 0_usize..300,
+    ) {
+        let text = words + &run.repeat(times);
+        prop_assert_eq!(vocabulary::o200k().count(&text), bpe_openai::o200k_base().count(&*text));
+        prop_assert_eq!(vocabulary::cl100k().count(&text), bpe_openai::cl100k_base().count(&*text));
+    }
+
     #[test]
     fn bytes_bound_the_tokens_of_any_text(words in "\\PC{0,400}") {
         let request = ChatRequest::ask(words.clone());
