@@ -249,8 +249,9 @@ async fn nobody_there_and_nobody_answering_are_told_apart() {
         (ProviderErrorKind::Connect, "no connection (refused)")
     );
 
+    // Here the vendor has read the question and may bill it.
     let vendor = vendor(vec![Step::Close]).await;
-    assert_eq!(refused(&vendor, true).await.kind, ProviderErrorKind::Connect);
+    assert_eq!(refused(&vendor, true).await.kind, ProviderErrorKind::Cut);
 }
 
 #[tokio::test]
