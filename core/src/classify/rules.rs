@@ -285,8 +285,8 @@ fn start_of_tail(text: &str, head_end: usize) -> usize {
     {
         return head_end + at + c.len_utf8();
     }
-    if trimmed.ends_with('?') {
-        let sentence = trimmed[..trimmed.len() - 1].rfind(['.', '!', '?', '\n']);
+    if let Some(before) = trimmed.strip_suffix('?') {
+        let sentence = before.rfind(['.', '!', '?', '\n']);
         if let Some(at) = sentence.filter(|at| trimmed.len() - at < 240) {
             return head_end + at + 1;
         }
