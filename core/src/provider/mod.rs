@@ -87,7 +87,7 @@ pub trait Provider: Send + Sync + 'static {
 /// What went wrong at a vendor; decides about retry and ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderErrorKind {
-    /// No connection (refused, DNS, TLS, reset before an answer). Nothing was billed.
+    /// No connection (refused, DNS, TLS, connection limit). Nothing was sent, nothing is billed.
     Connect,
     /// 429.
     RateLimited,
@@ -104,9 +104,9 @@ pub enum ProviderErrorKind {
     Auth,
     /// 404: no such model there.
     NotFound,
-    /// Connection limit, no first token, idle or total limit: nothing for too long.
+    /// First-token, idle or total limit: nothing for too long.
     Timeout,
-    /// The connection broke after the answer had begun.
+    /// The connection broke after the question was sent: the vendor may bill it.
     Cut,
     /// A success that cannot be read.
     Malformed,
