@@ -18,9 +18,11 @@ use stellwerk_core::reply::Words;
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
-/// From the connection to the end of the first request's headers, and from one answer to the
-/// end of the next headers.
-const HEADERS_WITHIN: Duration = Duration::from_secs(30);
+/// From the connection to the end of the first request's headers. Shorter than the limit below,
+/// which the HTTP library keeps by closing without a word.
+const FIRST_HEADERS_WITHIN: Duration = Duration::from_secs(20);
+/// From one answer to the end of the next headers.
+const NEXT_HEADERS_WITHIN: Duration = Duration::from_secs(30);
 /// Between two pings on HTTP/2, and how long an answer may take.
 const PING_EVERY: Duration = Duration::from_secs(30);
 /// The largest head of a request on HTTP/2; on HTTP/1.1 the library's own limit holds.
@@ -122,7 +124,7 @@ pub(super) async fn accept(
     stop: impl Future<Output = ()>,
 ) -> GracefulShutdown {
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_WITHIN);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(NEXT_HEADERS_WITHIN);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -171,7 +173,7 @@ fn serve(
     let connection = running.watch(connection);
     tokio::spawn(async move {
         let mut connection = std::pin::pin!(connection);
-        let first_headers = tokio::time::sleep(HEADERS_WITHIN);
+        let first_headers = tokio::time::sleep(FIRST_HEADERS_WITHIN);
         let ended = tokio::select! {
             ended = &mut connection => ended,
             () = first_headers => {
