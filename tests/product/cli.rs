@@ -51,7 +51,7 @@ async fn commands_that_are_not_built_say_not_yet_and_exit_with_1() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn ask_streams_an_answer_and_explains_it() {
     let world = World::usual().await.quiet();
     let plain = world.cli(["ask", "Was ist eine Weiche?"]).success();
@@ -192,7 +192,7 @@ async fn a_key_is_shown_once_and_kept_as_a_hash() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn exports_come_in_three_shapes() {
     let world = World::usual().await.quiet();
     world.cli(["ask", "Hello"]).success();

@@ -121,7 +121,7 @@ mod tests {
             usd: ExchangeRate::ONE,
             time_zone: jiff::tz::TimeZone::get("Europe/Berlin").unwrap(),
         };
-        insta::assert_snapshot!(table(&[status.clone()], &money, Locale::En));
+        insta::assert_snapshot!(table(std::slice::from_ref(&status), &money, Locale::En));
         let json = serde_json::to_value(&status).unwrap();
         let fields: Vec<&String> = json.as_object().unwrap().keys().collect();
         assert_eq!(

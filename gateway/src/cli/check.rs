@@ -127,7 +127,9 @@ mod tests {
             message: "there is no provider `x`".to_owned(),
             message_de: "den Anbieter `x` gibt es nicht".to_owned(),
         };
-        let tell = |file, kind, locale| told(file, &[finding.clone()], kind, locale).join("\n");
+        let tell = |file, kind, locale| {
+            told(file, std::slice::from_ref(&finding), kind, locale).join("\n")
+        };
         assert_eq!(
             tell(Some("a.toml"), Kind::Error, Locale::En),
             "a.toml:12: model.mini.provider: there is no provider `x`"

@@ -106,7 +106,23 @@ async fn jsonl(context: &Context, engine: &Engine, args: &RouteArgs) -> Result<(
 enum LineAnswer {
     Blank,
     Row(String),
-    Bad(BadLine),
+    Bad(BadRow),
+}
+
+/// What stands in the place of a line that cannot be read or names nobody: a row like the others,
+/// with no model, and the field `error`.
+#[derive(Debug, Serialize)]
+struct BadRow {
+    id: Value,
+    decision: [ModelId; 0],
+    reasons: [String; 1],
+    error: String,
+}
+
+impl From<BadLine> for BadRow {
+    fn from(BadLine { id, error }: BadLine) -> Self {
+        BadRow { id, decision: [], reasons: [error.clone()], error }
+    }
 }
 
 async fn answer_line(
@@ -122,13 +138,13 @@ async fn answer_line(
     };
     let Question { id, text, person } = match question {
         Ok(question) => question,
-        Err(bad) => return Ok(LineAnswer::Bad(bad)),
+        Err(bad) => return Ok(LineAnswer::Bad(bad.into())),
     };
     match decide(context, engine, args, person.as_deref(), text).await {
         Ok(decided) => Ok(LineAnswer::Row(serde_json::to_string(&row(context, id, &decided))?)),
         Err(CommandError::Refused(words)) => {
             let error = words.in_locale(context.locale).to_owned();
-            Ok(LineAnswer::Bad(BadLine { id, error }))
+            Ok(LineAnswer::Bad(BadLine { id, error }.into()))
         }
         Err(error) => Err(error),
     }
