@@ -157,6 +157,14 @@ impl ProviderError {
         }
     }
 
+    /// Whether the vendor's message holds one of these phrases, given in lower case: for what
+    /// vendors have no code for.
+    fn vendor_says(&self, phrases: &[&str]) -> bool {
+        let Some(VendorMessage(message)) = &self.vendor_message else { return false };
+        let message = message.to_lowercase();
+        phrases.iter().any(|phrase| message.contains(phrase))
+    }
+
     /// Whether the same deployment may be tried again (before the first token).
     pub fn may_retry(&self) -> bool {
         use ProviderErrorKind::*;

@@ -70,7 +70,20 @@ impl AnthropicProvider {
         let request = self.request(call)?;
         let reply = Reply::to(call);
         let decoder = events::EventDecoder::new(reply.clone());
-        self.http.chat(request, call.request.stream, |body| whole(reply, body), decoder).await
+        let streamed = call.request.stream;
+        let answer = self.http.chat(request, streamed, |body| whole(reply, body), decoder).await;
+        answer.map_err(reread)
+    }
+}
+
+/// An empty account is told as a wrong request; it is our access that is wrong, and another
+/// deployment may take the call.
+fn reread(error: ProviderError) -> ProviderError {
+    let is_account = error.kind == ProviderErrorKind::BadRequest
+        && error.vendor_says(&["credit balance is too low"]);
+    match is_account {
+        true => ProviderError { kind: ProviderErrorKind::Auth, vendor_message: None, ..error },
+        false => error,
     }
 }
 

@@ -109,11 +109,24 @@ impl BedrockProvider {
         let request = self.post(&call.model, operation, &body)?;
         let reply = Reply::to(call);
         let frames = Frames::new(reply.clone());
-        self.http.chat(request, streamed, |body| whole(reply, body), frames).await
+        let answer = self.http.chat(request, streamed, |body| whole(reply, body), frames).await;
+        answer.map_err(reread)
     }
 
     async fn invoke(&self, model: &str, body: Value) -> Result<(HeaderMap, Bytes), ProviderError> {
-        self.http.whole_with_headers(self.post(model, "invoke", &body)?).await
+        let request = self.post(model, "invoke", &body)?;
+        self.http.whole_with_headers(request).await.map_err(reread)
+    }
+}
+
+/// A model that is not there, or not without an inference profile, is told as a wrong request;
+/// the caller's request is right, and another deployment may take it.
+fn reread(error: ProviderError) -> ProviderError {
+    let is_model = error.kind == ProviderErrorKind::BadRequest
+        && error.vendor_says(&["model identifier is invalid", "on-demand throughput"]);
+    match is_model {
+        true => ProviderError { kind: ProviderErrorKind::NotFound, vendor_message: None, ..error },
+        false => error,
     }
 }
 

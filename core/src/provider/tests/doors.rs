@@ -153,6 +153,30 @@ async fn an_overloaded_anthropic_may_be_tried_again() {
     assert!(error.may_retry());
 }
 
+async fn refused(kind: ProviderKind, model: &str, message: &str) -> ProviderErrorKind {
+    let body = format!(
+        r#"{{"message":"{message}","error":{{"type":"invalid_request_error","message":"{message}"}}}}"#
+    );
+    let (address, _requests) = vendor(&answer("400 Bad Request", JSON, &body)).await;
+    let provider = build(&config(kind, address)).expect("a provider");
+    let Err(error) = provider.chat(call(model, false, 1)).await else {
+        panic!("an error status is no answer");
+    };
+    error.kind
+}
+
+#[tokio::test]
+async fn what_the_caller_did_not_do_is_not_told_as_his_mistake() {
+    let account = "Your credit balance is too low to access the Anthropic API.";
+    let model = "The provided model identifier is invalid.";
+    let wrong = "messages.0: roles must alternate";
+    use ProviderKind::{Anthropic, Bedrock};
+    assert_eq!(refused(Anthropic, "claude-sonnet-4-5", account).await, ProviderErrorKind::Auth);
+    assert_eq!(refused(Bedrock, "x", model).await, ProviderErrorKind::NotFound);
+    assert_eq!(refused(Anthropic, "claude-sonnet-4-5", wrong).await, ProviderErrorKind::BadRequest);
+    assert_eq!(refused(Bedrock, "x", wrong).await, ProviderErrorKind::BadRequest);
+}
+
 #[tokio::test]
 async fn gemini_is_streamed_from_its_own_address() {
     let event =
