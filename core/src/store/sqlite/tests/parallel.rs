@@ -92,11 +92,20 @@ async fn a_bad_job_fails_alone_and_its_neighbours_do_not_notice() {
     world.budget("company", 100, BudgetPeriod::Month).await;
     let key = keys::key("k1", "hash");
     world.store.create_key(key.clone()).await.unwrap();
-    // All in one batch; the key cannot be kept twice.
-    let (first, twice, second) = tokio::join!(
+    // The writer stands still until all three wait, so that they come into one batch; the key
+    // cannot be kept twice.
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let stand_still = world.store.ask("stand still", move |_, _| {
+        let _gone = wait.recv();
+        Ok(())
+    });
+    let (_, first, twice, second, ()) = tokio::join!(
+        stand_still,
         world.reserve("r1", 10, "company", noon()),
         world.store.create_key(key),
         world.reserve("r2", 20, "company", noon()),
+        // Dropped with it, so that a second run of the job does not wait.
+        async move { go.send(()).unwrap() },
     );
     assert!(first.is_ok() && twice.is_err() && second.is_ok());
     assert_eq!(world.show(noon()).await, ["company month 0/100 held 30"]);
