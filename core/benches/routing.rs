@@ -36,14 +36,14 @@ fn configuration(models: usize) -> Config {
 }
 
 fn classifying(criterion: &mut Criterion) {
-    let rules = Rules::default();
+    let rules = Rules;
     criterion.bench_function("classify by rules", |bencher| {
         bencher.iter(|| rules.classify(&Input::text(std::hint::black_box(QUESTION))));
     });
 }
 
 fn choosing(criterion: &mut Criterion) {
-    let classification = Rules::default().classify(&Input::text(QUESTION));
+    let classification = Rules.classify(&Input::text(QUESTION));
     let caller = Caller::company(Channel::Api);
     let target = Target::from_model_field("auto");
     for models in [3, 50] {

@@ -35,9 +35,9 @@ mod attempt;
 mod embed;
 mod face;
 mod figures;
-mod walk;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 /// How many events wait for a slow face before the vendor has to wait too.
 const EVENTS_WAITING: usize = 512;

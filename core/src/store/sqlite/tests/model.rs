@@ -75,7 +75,7 @@ impl Model {
 
 async fn play(steps: Vec<Step>) {
     let world = World::new();
-    let mut stores = vec![world.store.clone(), world.second()];
+    let mut stores = [world.store.clone(), world.second()];
     let mut model = Model::default();
     let mut now = noon();
     for (number, step) in steps.into_iter().enumerate() {
