@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -48,7 +48,7 @@ use opening::Unusable;
 use process::{OpeningLock, ProcessLock};
 use readers::Readers;
 use upkeep::Upkeep;
-use writer::{Asked, Message, Writer, query_error};
+use writer::{Asked, Desk, Job, Message, Writer, query_error};
 
 /// How long a start waits for another start on the same file.
 const OPENING_PATIENCE: Duration = Duration::from_secs(20);
@@ -75,10 +75,17 @@ impl Default for SqliteOptions {
     }
 }
 
+/// Up to so many calls on their way there is nothing to group, and whoever asks writes on the
+/// spot: at one call at a time this spares four thread switches, more than the commits cost.
+const QUIET: usize = 2;
+
 /// The store in one file. Several processes may work on it at once.
 #[derive(Debug)]
 pub struct SqliteStore {
     writer: mpsc::Sender<Message>,
+    desk: Desk,
+    /// Holds that are neither refused nor settled, to tell a quiet moment from a busy one.
+    calls: AtomicUsize,
     readers: Arc<Readers>,
     upkeep: std::sync::mpsc::Sender<std::sync::mpsc::Sender<()>>,
     directory: Arc<ArcSwap<Directory>>,
@@ -140,10 +147,14 @@ impl SqliteStore {
             commits,
         };
         let (sender, inbox) = mpsc::channel(writer::MOST_WAITING);
-        spawn("stellwerk-writer", move || writer.run(inbox))?;
+        let desk = Desk::new(writer);
+        let working = desk.clone();
+        spawn("stellwerk-writer", move || working.work(inbox))?;
         spawn("stellwerk-upkeep", move || upkeep.run(upkeep_stopped))?;
         Ok(Arc::new(SqliteStore {
             writer: sender,
+            desk,
+            calls: AtomicUsize::new(0),
             readers: Arc::new(Readers::new(path.to_owned())),
             upkeep: stop_upkeep,
             directory,
@@ -167,9 +178,30 @@ impl SqliteStore {
         W: FnMut(&mut Books, &Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Asked { doing, work, outcome: None, reply });
-        self.writer.send(Message::Job(job)).await.map_err(|_stopped| StoreError::Closed)?;
+        self.queue(Box::new(Asked { doing, work, outcome: None, reply })).await?;
         answer.await.map_err(|_stopped| StoreError::Closed)?
+    }
+
+    /// The same for what is quick: in a quiet moment it is done on the spot.
+    async fn ask_quickly<T, W>(&self, doing: &'static str, work: W) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        W: FnMut(&mut Books, &Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job: Box<dyn Job> = Box::new(Asked { doing, work, outcome: None, reply });
+        let waiting = match self.calls.load(Ordering::Relaxed) {
+            0..=QUIET => self.desk.at_once(job),
+            _ => Err(job),
+        };
+        if let Err(job) = waiting {
+            self.queue(job).await?;
+        }
+        answer.await.map_err(|_stopped| StoreError::Closed)?
+    }
+
+    async fn queue(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
+        self.writer.send(Message::Job(job)).await.map_err(|_stopped| StoreError::Closed)
     }
 }
 
@@ -255,10 +287,15 @@ impl Store for SqliteStore {
         let prepared = prepared.map_err(|cause| query_error(DOING, cause))?;
         let holds = prepared.iter().map(|hold| hold.id().clone()).collect();
         let mut unwanted = Unwanted { writer: self.writer.clone(), holds };
+        let count = unwanted.holds.len();
+        self.calls.fetch_add(count, Ordering::Relaxed);
         let decided = self
-            .ask(DOING, move |books, connection| books.reserve(connection, &prepared, now))
+            .ask_quickly(DOING, move |books, connection| books.reserve(connection, &prepared, now))
             .await;
         unwanted.holds.clear();
+        if !matches!(decided, Ok(Ok(Ok(_)))) {
+            self.calls.fetch_sub(count, Ordering::Relaxed);
+        }
         decided?
     }
 
@@ -266,7 +303,13 @@ impl Store for SqliteStore {
         const DOING: &str = "settle a hold";
         let prepared = PreparedSettlement::of(settlement);
         let prepared = prepared.map_err(|cause| query_error(DOING, cause))?;
-        self.ask(DOING, move |books, connection| books.settle(connection, &prepared)).await?
+        let settled =
+            self.ask_quickly(DOING, move |books, connection| books.settle(connection, &prepared));
+        let settled = settled.await?;
+        if settled.is_ok() {
+            self.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+        settled
     }
 
     async fn renew_leases(&self, now: Timestamp) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ mod migrations {
 }
 
 /// How long a question waits for another process's transaction.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `STLW`: SQLite keeps this number in the header for programs to know their files by.
 const APPLICATION_ID: i32 = 0x5354_4C57;

@@ -1,13 +1,16 @@
-//! The one thread of this process that writes.
+//! The one writer of this process.
 //!
-//! It takes every job that waits, up to a few hundred, runs them in one `BEGIN IMMEDIATE …
+//! A thread takes every job that waits, up to a few hundred, runs them in one `BEGIN IMMEDIATE …
 //! COMMIT`, and answers each after the commit: the more callers there are, the less a commit
-//! costs each. What a job wants to know is decided inside the transaction. When a batch fails it
+//! costs each. While hardly anybody asks there is nothing to group, and waking a thread twice
+//! costs more than the commit itself; then the caller does the job on the spot, see
+//! [`Desk::at_once`]. What a job wants to know is decided inside the transaction. When a batch fails it
 //! is rolled back, everything in memory is forgotten, and the jobs run again one by one, so that
 //! a bad one fails alone.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
@@ -76,7 +79,65 @@ pub(super) enum Message {
     Stop(oneshot::Sender<Result<(), StoreError>>),
 }
 
-/// The thread's belongings.
+/// Where the writer's belongings lie: whoever holds the lock is the writer. Taken away when the
+/// store is closed.
+#[derive(Clone)]
+pub(super) struct Desk(Arc<Mutex<Option<Writer>>>);
+
+impl std::fmt::Debug for Desk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Desk")
+    }
+}
+
+impl Desk {
+    pub(super) fn new(writer: Writer) -> Self {
+        Desk(Arc::new(Mutex::new(Some(writer))))
+    }
+
+    /// Does a job here and now, in some tens of microseconds, if nobody else is writing, in this
+    /// process or in another one. Else gives it back, to be queued.
+    pub(super) fn at_once(&self, job: Box<dyn Job>) -> Result<(), Box<dyn Job>> {
+        let Ok(mut desk) = self.0.try_lock() else { return Err(job) };
+        match desk.as_mut() {
+            Some(writer) => writer.at_once(job),
+            None => Err(job),
+        }
+    }
+
+    /// Works until told to stop or until nobody is left who could ask.
+    pub(super) fn work(&self, mut inbox: mpsc::Receiver<Message>) {
+        while let Some(first) = inbox.blocking_recv() {
+            let mut jobs: Vec<Box<dyn Job>> = Vec::new();
+            let mut next = Some(first);
+            let mut stop = None;
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Job(job) => jobs.push(job),
+                    Message::Stop(reply) => stop = Some(reply),
+                }
+                if stop.is_none() && jobs.len() < MOST_JOBS {
+                    next = inbox.try_recv().ok();
+                }
+            }
+            // A panic in the middle of a transaction leaves nothing that could be trusted: the
+            // store is closed from then on.
+            let Ok(mut desk) = self.0.lock() else { return };
+            if let (Some(writer), false) = (desk.as_mut(), jobs.is_empty()) {
+                writer.turn(jobs);
+            }
+            if let Some(reply) = stop {
+                // Whoever asks from here on is told that the database is closed.
+                drop(inbox);
+                let left = desk.take().map_or(Ok(()), Writer::leave);
+                let _gone = reply.send(left);
+                return;
+            }
+        }
+    }
+}
+
+/// The writer's belongings.
 pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) books: Books,
@@ -98,31 +159,21 @@ enum Rollback {
 }
 
 impl Writer {
-    /// Works until told to stop or until nobody is left who could ask.
-    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Message>) {
-        while let Some(first) = inbox.blocking_recv() {
-            let mut jobs: Vec<Box<dyn Job>> = Vec::new();
-            let mut next = Some(first);
-            let mut stop = None;
-            while let Some(message) = next.take() {
-                match message {
-                    Message::Job(job) => jobs.push(job),
-                    Message::Stop(reply) => stop = Some(reply),
-                }
-                if stop.is_none() && jobs.len() < MOST_JOBS {
-                    next = inbox.try_recv().ok();
-                }
-            }
-            if !jobs.is_empty() {
-                self.turn(jobs);
-            }
-            if let Some(reply) = stop {
-                // Whoever asks from here on is told that the database is closed.
-                drop(inbox);
-                let _gone = reply.send(self.leave());
-                return;
-            }
+    fn at_once(&mut self, job: Box<dyn Job>) -> Result<(), Box<dyn Job>> {
+        let mut jobs = vec![job];
+        let patient = self.connection.busy_timeout(Duration::ZERO);
+        let outcome = patient.map_err(Rollback::Begin).and_then(|()| self.transact(&mut jobs));
+        if let Err(error) = self.connection.busy_timeout(super::opening::PATIENCE) {
+            tracing::error!(%error, "the database's patience could not be restored");
         }
+        let Some(job) = jobs.pop() else { return Ok(()) };
+        match outcome {
+            Ok(()) => job.finish(None),
+            // Another process writes: the thread has the patience to wait for it.
+            Err(Rollback::Begin(_)) => return Err(job),
+            Err(Rollback::Undone(cause)) => fail(vec![job], cause),
+        }
+        Ok(())
     }
 
     fn turn(&mut self, mut jobs: Vec<Box<dyn Job>>) {
