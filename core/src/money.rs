@@ -108,8 +108,13 @@ pub enum AmountError {
 }
 
 fn nanos_of(written: &str) -> Result<i64, AmountError> {
-    let decimal: Decimal =
-        written.trim().parse().map_err(|_| AmountError::NotANumber(written.to_owned()))?;
+    let not_a_number = || AmountError::NotANumber(written.to_owned());
+    // The library also takes `1e3` and `1_000`, the first one depending on its version. An amount
+    // is written as people write it.
+    if !written.trim().bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-')) {
+        return Err(not_a_number());
+    }
+    let decimal: Decimal = written.trim().parse().map_err(|_| not_a_number())?;
     if decimal.normalize().scale() > 9 {
         return Err(AmountError::TooFine(written.to_owned()));
     }
@@ -347,7 +352,7 @@ mod tests {
         for written in ["0.000000001", "12.500000000", "0.000000000", "9223372036.854775807"] {
             assert_eq!(written.parse::<Cost>().unwrap().to_string(), written);
         }
-        for wrong in ["", "-1", "1.0000000001", "abc", "1e3", "99999999999999999999"] {
+        for wrong in ["", "-1", "1.0000000001", "abc", "1e3", "1_000", "99999999999999999999"] {
             assert!(wrong.parse::<Cost>().is_err(), "{wrong} was taken");
         }
     }
