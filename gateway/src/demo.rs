@@ -1,9 +1,9 @@
 //! The sample company with simulated models, for `serve --demo`.
 //!
 //! Decides what a newcomer finds after one command: a configuration whose models are made up and
-//! say so, a company, budgets, a key and a `curl`. Knows nothing of how the server runs. No
-//! vendor is called, whatever keys stand in the environment: a configuration that names any
-//! vendor is refused here.
+//! say so, a company, budgets, a key and a `curl`. Vendors whose keys stand in the environment are
+//! set up beside them under a policy of their own: `auto` stays simulated, so that nobody spends
+//! money by trying the demo, and `auto:vendor` talks to them. Knows nothing of how the server runs.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,11 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
-use stellwerk_core::config::{Config, ProviderKind};
+use serde_json::Value;
+use stellwerk_core::catalog::{Model, ModelKind};
+use stellwerk_core::config::{Config, Origin, ProviderKind};
 use stellwerk_core::ids::Node;
+use stellwerk_core::money::PriceSource;
 use stellwerk_core::org::import::ImportPlan;
 use stellwerk_core::org::{ApiKey, KeyLimits, key};
 use stellwerk_core::request::Locale;
@@ -45,14 +48,26 @@ pub enum Start {
     Found(PathBuf),
 }
 
-/// Takes the configuration that was found, or writes the demo's into `folder`.
-pub fn start(found: Option<PathBuf>, folder: &Path) -> Result<Start, CommandError> {
+/// The policy of vendors whose keys stood in the environment.
+pub const VENDOR_POLICY: &str = "vendor";
+
+/// How the demo's own configuration begins.
+const MARK: &str = "# Written by `stellwerk serve --demo`.";
+
+/// Takes the configuration that was found, or writes the demo's into `folder`. `vendors` is what
+/// the environment offers.
+pub fn start(
+    found: Option<PathBuf>,
+    folder: &Path,
+    vendors: &Config,
+) -> Result<Start, CommandError> {
     if let Some(path) = found {
         return Ok(Start::Found(path));
     }
     let path = folder.join(CONFIG_PATH);
+    let text = format!("{CONFIG}{}", vendor_tables(vendors));
     let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-    written.and_then(|()| std::fs::write(&path, CONFIG)).map_err(|error| {
+    written.and_then(|()| std::fs::write(&path, text)).map_err(|error| {
         CommandError::refused(
             format!("{} cannot be written: {error}.", path.display()),
             format!("{} ist nicht beschreibbar: {error}.", path.display()),
@@ -61,10 +76,66 @@ pub fn start(found: Option<PathBuf>, folder: &Path) -> Result<Start, CommandErro
     Ok(Start::Written(path))
 }
 
-/// A demo must not spend money at a vendor nor mix invented people into a real company.
+/// The vendors of the environment as tables of the configuration; the keys stay where they are.
+fn vendor_tables(vendors: &Config) -> String {
+    let models: Vec<&Model> = vendors.catalog.iter().map(Arc::as_ref).collect();
+    let chat: Vec<String> = models
+        .iter()
+        .filter(|model| model.kind == ModelKind::Chat)
+        .map(|model| Value::from(model.id.as_str()).to_string())
+        .collect();
+    if chat.is_empty() {
+        return String::new();
+    }
+    let mut tables = String::from(
+        "\n# Found in the environment when this file was written. `auto` stays simulated;\n\
+         # `auto:vendor`, or one of these models by name, talks to the vendor and costs real money.\n",
+    );
+    for provider in vendors.providers.values() {
+        let mut table = toml::Table::new();
+        table.insert("id".into(), provider.id.as_str().into());
+        table.insert("kind".into(), provider.kind.as_str().into());
+        table.insert("base_url".into(), provider.base_url.as_str().into());
+        table.insert("zone".into(), provider.zone.as_str().into());
+        let origin = vendors.origins.get(&format!("provider.{}.api_key", provider.id));
+        if let Some(Origin::Environment { name }) = origin {
+            table.insert("api_key".into(), format!("env:{name}").into());
+        }
+        if let Some(version) = &provider.api_version {
+            table.insert("api_version".into(), version.as_str().into());
+        }
+        tables.push_str(&format!("\n[[provider]]\n{table}"));
+    }
+    for model in &models {
+        let place = &model.deployments[0];
+        let mut table = toml::Table::new();
+        table.insert("id".into(), model.id.as_str().into());
+        table.insert("kind".into(), model.kind.as_str().into());
+        table.insert("provider".into(), place.provider.as_str().into());
+        table.insert("name".into(), place.name.as_str().into());
+        table.insert("tier".into(), model.tier.as_str().into());
+        if place.price.source == PriceSource::Free {
+            table.insert("price".into(), "free".into());
+        }
+        tables.push_str(&format!("\n[[model]]\n{table}"));
+    }
+    tables.push_str(&format!(
+        "\n[[policy]]\nid = \"{VENDOR_POLICY}\"\nstrategy = \"cascade\"\nmodels = [{}]\n\
+         max_output_tokens = 1024\n",
+        chat.join(", ")
+    ));
+    tables
+}
+
+/// The demo must not mix invented people into a real company: of configurations that name a
+/// vendor only its own are taken.
 pub fn refuse_vendors(config: &Config) -> Result<(), CommandError> {
     let real = config.providers.values().find(|provider| provider.kind != ProviderKind::Simulated);
     let Some(provider) = real else { return Ok(()) };
+    let written = config.path.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+    if written.is_some_and(|text| text.starts_with(MARK)) {
+        return Ok(());
+    }
     let place = config.path.as_deref().unwrap_or(Path::new(CONFIG_PATH)).display();
     Err(CommandError::refused(
         format!(
@@ -87,10 +158,16 @@ pub struct Welcome {
     pub token: SecretString,
     /// Whose key it is.
     pub node: Node,
+    /// The vendors that `auto:vendor` talks to.
+    pub vendors: Vec<String>,
 }
 
 /// Imports the sample company where no company is known yet, and makes a fresh key.
-pub async fn prepare(store: &Arc<dyn Store>, now: Timestamp) -> Result<Welcome, CommandError> {
+pub async fn prepare(
+    store: &Arc<dyn Store>,
+    config: &Config,
+    now: Timestamp,
+) -> Result<Welcome, CommandError> {
     let mut directory = store.refresh_directory().await?;
     if directory.company.is_none() {
         store.import_org(company()?, now).await?;
@@ -122,18 +199,21 @@ pub async fn prepare(store: &Arc<dyn Store>, now: Timestamp) -> Result<Welcome, 
             revoked_at: None,
         })
         .await?;
-    Ok(Welcome { key: secret, token: one_time_token(), node })
+    let real = config.providers.values().filter(|p| p.kind != ProviderKind::Simulated);
+    let vendors = real.map(|provider| provider.id.to_string()).collect();
+    Ok(Welcome { key: secret, token: one_time_token(), node, vendors })
 }
 
 /// Prepares the demo and says what a newcomer is shown.
 pub async fn welcome(
     store: &Arc<dyn Store>,
+    config: &Config,
     address: SocketAddr,
     locale: Locale,
     now: Timestamp,
 ) -> Result<String, CommandError> {
     let program = std::env::args().next().unwrap_or_else(|| "stellwerk".to_owned());
-    Ok(words(&prepare(store, now).await?, address, &program, locale))
+    Ok(words(&prepare(store, config, now).await?, address, &program, locale))
 }
 
 fn company() -> Result<ImportPlan, CommandError> {
@@ -164,7 +244,7 @@ pub fn words(welcome: &Welcome, address: SocketAddr, program: &str, locale: Loca
     );
     let [simulated, browser, no_ui, key_words, ask, spent] = match locale {
         Locale::En => [
-            "DEMO · The models are simulated: answers are made up and say so; no vendor is called.\n       Die Modelle sind simuliert: Antworten sind ausgedacht; kein Anbieter wird gerufen.",
+            "DEMO · The models are simulated: answers are made up and say so; `auto` calls no vendor.\n       Die Modelle sind simuliert: Antworten sind ausgedacht; `auto` ruft keinen Anbieter.",
             "One-time link for the browser:",
             "(The web UI is not built into this version yet; the page says so, and the link signs nobody in.)",
             "Key, shown once, of",
@@ -172,7 +252,7 @@ pub fn words(welcome: &Welcome, address: SocketAddr, program: &str, locale: Loca
             "In another terminal, in this folder:",
         ],
         Locale::De => [
-            "DEMO · Die Modelle sind simuliert: Antworten sind ausgedacht und sagen es; kein Anbieter wird gerufen.\n       The models are simulated: answers are made up; no vendor is called.",
+            "DEMO · Die Modelle sind simuliert: Antworten sind ausgedacht und sagen es; `auto` ruft keinen Anbieter.\n       The models are simulated: answers are made up; `auto` calls no vendor.",
             "Einmal-Link für den Browser:",
             "(Die Weboberfläche gibt es in dieser Version noch nicht; die Seite sagt es, und der Link meldet niemanden an.)",
             "Schlüssel, nur jetzt gezeigt, von",
@@ -180,8 +260,17 @@ pub fn words(welcome: &Welcome, address: SocketAddr, program: &str, locale: Loca
             "In einem anderen Terminal, in diesem Ordner:",
         ],
     };
+    let real = match (welcome.vendors.join(", "), locale) {
+        (vendors, _) if vendors.is_empty() => String::new(),
+        (vendors, Locale::En) => format!(
+            "\nKeys were found for: {vendors}. The same curl with \"model\":\"auto:{VENDOR_POLICY}\", or `ask --model auto:{VENDOR_POLICY}`,\ntalks to them and costs real money.\n"
+        ),
+        (vendors, Locale::De) => format!(
+            "\nGefundene Schlüssel: {vendors}. Derselbe curl mit \"model\":\"auto:{VENDOR_POLICY}\" oder `ask --model auto:{VENDOR_POLICY}`\nspricht mit ihnen und kostet echtes Geld.\n"
+        ),
+    };
     format!(
-        "{simulated}\n\n{browser}\n  {link}\n  {no_ui}\n\n{key_words} {node}:\n  {key}\n\n{ask}\n{curl}\n\n{spent}\n  {program} ask --explain \"{question}\"\n  {program} budget show\n"
+        "{simulated}\n\n{browser}\n  {link}\n  {no_ui}\n\n{key_words} {node}:\n  {key}\n\n{ask}\n{curl}\n\n{spent}\n  {program} ask --explain \"{question}\"\n  {program} budget show\n{real}"
     )
 }
 
@@ -203,6 +292,7 @@ mod tests {
             key: SecretString::from("sk-stw-0123".to_owned()),
             token: SecretString::from("abcd".to_owned()),
             node: Node::Person(KEY_PERSON.into()),
+            vendors: Vec::new(),
         }
     }
 
@@ -240,6 +330,22 @@ mod tests {
     }
 
     #[test]
+    fn a_key_in_the_environment_is_set_up_beside_the_simulated_models() {
+        let folder = tempfile::tempdir().unwrap();
+        let env = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-geheim".to_owned());
+        let found = stellwerk_core::config::check::load(None, &env).unwrap();
+        start(None, folder.path(), &found).unwrap();
+        let path = folder.path().join(CONFIG_PATH);
+        assert!(!std::fs::read_to_string(&path).unwrap().contains("sk-geheim"));
+        let config = stellwerk_core::config::check::load(Some(&path), &env).unwrap();
+        assert!(refuse_vendors(&config).is_ok());
+        let models = |policy: &str| config.policies[policy].models.clone();
+        assert!(models("default").iter().all(|id| id.as_str().starts_with("simulated-")));
+        assert!(!models(VENDOR_POLICY).is_empty());
+        assert!(models(VENDOR_POLICY).iter().all(|id| !id.as_str().starts_with("simulated-")));
+    }
+
+    #[test]
     fn the_sample_company_has_the_owner_of_the_key() {
         let plan = company().unwrap();
         assert!(plan.people.iter().any(|person| person.id.as_str() == KEY_PERSON));
@@ -249,10 +355,11 @@ mod tests {
     #[test]
     fn an_empty_folder_gets_a_configuration_and_keeps_it() {
         let folder = tempfile::tempdir().unwrap();
-        let first = start(None, folder.path()).unwrap();
+        let nobody = stellwerk_core::config::check::load(None, &|_| None).unwrap();
+        let first = start(None, folder.path(), &nobody).unwrap();
         let path = folder.path().join(CONFIG_PATH);
         assert_eq!(first, Start::Written(path.clone()));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), CONFIG);
-        assert_eq!(start(Some(path.clone()), folder.path()).unwrap(), Start::Found(path));
+        assert_eq!(start(Some(path.clone()), folder.path(), &nobody).unwrap(), Start::Found(path));
     }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use stellwerk_core::config::{Config, StoreUrl};
+use stellwerk_core::config::{ClassifyMode, Config, InjectionAction, PiiAction, StoreUrl};
 use stellwerk_core::engine::Engine;
+use stellwerk_core::guard;
 use stellwerk_core::provider::BuildError;
 use stellwerk_core::store::sqlite::{SqliteOptions, SqliteStore};
 use stellwerk_core::store::{Store, StoreError};
@@ -67,7 +68,27 @@ impl Wired {
         wired.keep_directory_fresh();
         wired.keep_leases();
         wired.keep_recovering();
+        wired.warm_up();
         Ok(wired)
+    }
+
+    /// Compiles the patterns of guard and classifier beside the start, so that the first person
+    /// does not wait for them. What is switched off takes no memory.
+    fn warm_up(&self) {
+        let engine = self.engine.clone();
+        self.background.spawn_blocking(move || {
+            let config = engine.config();
+            let zones = [config.guard.pii_local, config.guard.pii_eu, config.guard.pii_world];
+            let looks = zones.iter().any(|action| *action != PiiAction::Off)
+                || config.guard.injection != InjectionAction::Off;
+            if looks {
+                guard::warm_up();
+            }
+            if config.classify.mode != ClassifyMode::Off {
+                // The first look compiles the cues; what it says of nothing is of no interest.
+                let _ = engine.classify("");
+            }
+        });
     }
 
     /// Does something every so often until the house stops.

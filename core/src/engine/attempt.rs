@@ -384,7 +384,11 @@ impl Count for Attempt {
     fn input(&self) -> u64 {
         let tokenizer = self.plan.deployment().tokenizer;
         match &self.plan.payload {
-            Payload::Chat(request) => tokens::estimate_at(request, self.plan.deployment()),
+            Payload::Chat(request) => {
+                // A vendor that gives one answer to a call is asked, and bills its input, `n` times.
+                let inputs = u64::from(self.provider.inputs_billed(request.n.max(1)));
+                tokens::estimate_at(request, self.plan.deployment()) * inputs
+            }
             Payload::Embed(request) => tokens::embed_estimate(request, tokenizer),
         }
     }

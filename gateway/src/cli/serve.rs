@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use jiff::Timestamp;
-use stellwerk_core::config::Config;
+use stellwerk_core::config::{Config, check};
 
 use crate::cli::args::ServeArgs;
 use crate::cli::setup::{self, Context};
@@ -49,7 +49,11 @@ fn worker_threads() -> usize {
 
 /// The demo uses the configuration that is there, or writes its own.
 fn demo_context(context: &Context) -> Result<Context, CommandError> {
-    let start = demo::start(setup::config_path(context), Path::new(""))?;
+    let env = |name: &str| std::env::var(name).ok();
+    let vendors = check::load(None, &env).map_err(|findings| {
+        CommandError::Internal(anyhow::anyhow!("the environment cannot be read: {findings:?}"))
+    })?;
+    let start = demo::start(setup::config_path(context), Path::new(""), &vendors)?;
     if let Start::Written(path) = &start {
         let path = path.display();
         output::say(&context.words(
@@ -68,7 +72,10 @@ async fn serve(context: &Context, args: &ServeArgs, config: Config) -> Result<()
     let address = listener.local_addr()?;
     let wired = Wired::start(config).await.map_err(setup::start_error)?;
     let welcome = match args.demo {
-        true => demo::welcome(&wired.store, address, context.locale, Timestamp::now()).await?,
+        true => {
+            let config = wired.engine.config();
+            demo::welcome(&wired.store, &config, address, context.locale, Timestamp::now()).await?
+        }
         false => context.words(
             format!("Stellwerk listens on http://{address}\n"),
             format!("Stellwerk lauscht auf http://{address}\n"),
