@@ -1,6 +1,6 @@
 //! May this caller spend that?
 //!
-//! Budgets stand on nodes of the tree, one per node and period. [`reserve`] is the arithmetic
+//! Budgets stand on nodes of the tree, one per node and period. [`fn@reserve`] is the arithmetic
 //! that the store calls inside its transaction: all levels or none. Knows nothing of SQL, of
 //! models or of prices; [`period`] knows the calendar.
 

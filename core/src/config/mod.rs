@@ -1,6 +1,6 @@
 //! The configuration as believed: types that cannot be wrong.
 //!
-//! [`file`] is the configuration as written, [`check`] turns it into a [`Config`] or into a list
+//! [`mod@file`] is the configuration as written, [`check`] turns it into a [`Config`] or into a list
 //! of findings with key and line. After that nobody checks again. Knows nothing of who uses it;
 //! the values are taken apart by `engine`, `store` and the faces.
 

@@ -1,6 +1,6 @@
 //! Anthropic's Messages API, and every server that speaks it.
 //!
-//! [`encode`] makes the body, [`whole`] and [`Reply`] read the answer; all three are pure. Knows
+//! [`fn@encode`] makes the body, [`whole`] and [`Reply`] read the answer; all three are pure. Knows
 //! nothing of retries. The format is that of API version 2023-06-01.
 
 use async_trait::async_trait;

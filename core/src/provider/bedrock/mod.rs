@@ -1,6 +1,6 @@
 //! AWS Bedrock: Converse and ConverseStream for chat, InvokeModel for vectors.
 //!
-//! [`encode`] makes the body, [`whole`] and [`Reply`] read the answer; all three are pure.
+//! [`fn@encode`] makes the body, [`whole`] and [`Reply`] read the answer; all three are pure.
 //! [`sign`] is Signature Version 4 by AWS's own crate. Knows nothing of retries, nor of where
 //! credentials come from.
 

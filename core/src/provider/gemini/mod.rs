@@ -1,6 +1,6 @@
 //! Google's Gemini API (`generateContent`), version v1beta.
 //!
-//! [`encode`] makes the body, [`whole`] and [`Reply`] read the answer; all three are pure.
+//! [`fn@encode`] makes the body, [`whole`] and [`Reply`] read the answer; all three are pure.
 //! Vectors are in [`embed`]. Knows nothing of retries, nor of Vertex AI's sign-in.
 
 use async_trait::async_trait;
