@@ -42,6 +42,9 @@ mod walk;
 /// How many events wait for a slow face before the vendor has to wait too.
 const EVENTS_WAITING: usize = 512;
 
+/// How long a failed call waits for its face to hear of it.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
 /// The engine. A cheap handle: clones share everything.
 #[derive(Clone)]
 pub struct Engine {
@@ -134,9 +137,12 @@ impl Engine {
                 Ok(()) => Walk::begin(inner, call, face.clone()).answer().await,
                 Err(stopping) => Err(stopping),
             };
-            if let Err(failure) = outcome {
+            // A face that is gone has neither failed nor anyone to be told.
+            if let (Err(failure), false) = (outcome, face.is_gone()) {
                 figures::refused_or_failed(&failure);
-                face.tell(Event::Failed(failure)).await;
+                let told = face.tell(Event::Failed(failure));
+                // Everything is settled; a face that does not read misses its last word.
+                let _ = tokio::time::timeout(LAST_WORD, told).await;
             }
         });
         Answer { request_id, events: receiver }

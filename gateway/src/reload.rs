@@ -69,6 +69,16 @@ pub(crate) async fn reload(engine: &Engine, path: &Path, told: bool) {
     if new.hash == old.hash && !told {
         return;
     }
+    let founded = founded(&old, &new);
+    if !founded.is_empty() {
+        // Counters and rows are in the old currency and calendar; half of the house in another
+        // one would add up what cannot be added.
+        tracing::error!(
+            keys = founded.join(", "),
+            "these cannot change while the server runs; the configuration before stays until a restart"
+        );
+        return;
+    }
     let changes = changes(&old, &new);
     for finding in &new.warnings {
         tracing::warn!(key = %finding.key, line = finding.line, "{}", finding.message);
@@ -90,6 +100,17 @@ fn refused(findings: &[Finding]) {
         findings = findings.len(),
         "the changed configuration is wrong and was not taken; the one before stays"
     );
+}
+
+/// What the running house stands on and cannot be changed under it.
+fn founded(old: &Config, new: &Config) -> Vec<&'static str> {
+    let same = [
+        ("store.url", old.store == new.store),
+        ("money.time_zone", old.money.time_zone == new.money.time_zone),
+        ("money.currency", old.money.currency == new.money.currency),
+        ("budget.thresholds", old.budget.thresholds == new.budget.thresholds),
+    ];
+    same.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect()
 }
 
 /// What is different, by name; never a value, since some are secret.
@@ -115,18 +136,9 @@ fn changes(old: &Config, new: &Config) -> Vec<String> {
     changes.extend(
         sections.iter().filter(|(_, same)| !same).map(|(name, _)| format!("{name} changed")),
     );
-    let fixed = [
-        ("server.listen", old.server.listen == new.server.listen),
-        ("store.url", old.store == new.store),
-        ("money.time_zone", old.money.time_zone == new.money.time_zone),
-        ("money.currency", old.money.currency == new.money.currency),
-    ];
-    changes.extend(
-        fixed
-            .iter()
-            .filter(|(_, same)| !same)
-            .map(|(name, _)| format!("{name} changed and takes effect at the next start")),
-    );
+    if old.server.listen != new.server.listen {
+        changes.push("server.listen changed and takes effect at the next start".to_owned());
+    }
     if changes.is_empty() {
         changes.push("nothing that has a name".to_owned());
     }

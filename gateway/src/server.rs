@@ -82,7 +82,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(figures))
         .route("/", get(front))
-        .fallback(async || errors::not_found())
+        .fallback(unknown_path)
         .method_not_allowed_fallback(async || errors::method_not_allowed())
         // The limit is the configuration's and is kept where bodies are read.
         .layer(DefaultBodyLimit::disable())
@@ -335,6 +335,17 @@ async fn embeddings(
             Err(WireError::from(&*failure))
         }
     }
+}
+
+/// Below `/v1` nobody learns anything without a key, not even what is missing (CONTRACT 17).
+async fn unknown_path(State(gateway): State<Arc<Gateway>>, request: Request) -> WireError {
+    let path = request.uri().path();
+    if path.starts_with("/v1/")
+        && let Err(error) = identify(&gateway, request.headers())
+    {
+        return error;
+    }
+    errors::not_found()
 }
 
 async fn models(

@@ -289,11 +289,6 @@ impl Attempt {
         (self, begun)
     }
 
-    /// Remembers that this place refuses log probabilities.
-    pub(super) fn note_refuses_logprobs(&self) {
-        self.record.note_refuses_logprobs();
-    }
-
     fn note_health(&self, ending: Ending, error: Option<&ProviderError>) {
         use ProviderErrorKind::*;
         let now = Instant::now();

@@ -1,12 +1,15 @@
 //! Texts to vectors: the walk without judge and stream.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::attempt::{self, Attempt, NoHold, Payload, Plan};
-use super::walk::{attack_words, budget_words, findings_level, levels_of, upstream_words};
+use super::walk::{
+    Next, attack_words, budget_words, careful_level, findings_level, floor, levels_of, next_move,
+    time_up_words, upstream_words,
+};
 use super::{Inner, Live, internal};
 use crate::classify::{self, Input};
 use crate::config::{ClassifyMode, InjectionAction};
@@ -16,7 +19,7 @@ use crate::money::Cost;
 use crate::reply::{Done, Embedded, Failure, FailureKind, Words};
 use crate::request::{Call, EmbedRequest, Sensitivity};
 use crate::route::{self, Needs, Question};
-use crate::trace::{Decision, Trace};
+use crate::trace::{Candidate, Decision, Place, Trace};
 
 /// Runs one call for vectors and replies. A caller that goes away cancels and settles it.
 pub(super) async fn embed(
@@ -26,7 +29,8 @@ pub(super) async fn embed(
 ) {
     let live = inner.live.load_full();
     let trace = Trace::new(call.id.clone(), call.caller.node.clone(), call.caller.channel);
-    let mut walk = Embedding { inner, live, call, trace, cost: Cost::ZERO };
+    let started = Instant::now();
+    let mut walk = Embedding { inner, live, call, trace, cost: Cost::ZERO, started };
     let outcome = walk.run(&mut reply).await;
     // A caller that is gone has nobody to be told.
     let _ = reply.send(outcome);
@@ -38,6 +42,7 @@ struct Embedding {
     call: Call<EmbedRequest>,
     trace: Trace,
     cost: Cost,
+    started: Instant,
 }
 
 impl Embedding {
@@ -61,10 +66,9 @@ impl Embedding {
             ClassifyMode::Off => classify::off(said),
             _ => live.classifier.classify(&Input::text(redacted.input.join("\n"))),
         };
-        let level = classification
-            .sensitivity
+        let level = careful_level(&classification)
             .max(said.unwrap_or(Sensitivity::Public))
-            .max(self.call.caller.floor.unwrap_or(Sensitivity::Public));
+            .max(floor(config, &self.call.caller, &self.call.target));
         let use_case =
             self.call.caller.use_case.clone().or_else(|| self.call.options.use_case.clone());
         let levels = levels_of(&self.call.caller.levels, use_case.as_ref());
@@ -96,61 +100,72 @@ impl Embedding {
         self.trace.sensitivity = Some(level);
         self.trace.decision = Some(decision.clone());
         let draft = self.draft(&decision, level, use_case, levels);
-        let mut number = 0;
+        let places: Vec<(&Candidate, &Place)> = decision
+            .candidates
+            .iter()
+            .flat_map(|candidate| candidate.places.iter().map(move |place| (candidate, place)))
+            .collect();
+        let (mut at, mut tries, mut reason, mut number) = (0, 0, AttemptReason::First, 0);
         let mut last_error = None;
-        for candidate in &decision.candidates {
-            let Some(model) = config.catalog.get(&candidate.model).cloned() else { continue };
-            for place in candidate.places.iter().flat_map(|place| [place, place]) {
-                number += 1;
-                let deployment = &model.deployments[place.deployment];
-                let request = if place.redact { redacted.clone() } else { raw.clone() };
-                let plan = Plan {
-                    model: model.clone(),
-                    place: place.clone(),
-                    payload: Payload::Embed(request),
-                    output_limit: 0,
-                    hidden: Arc::default(),
-                    logprobs_for_judge: false,
-                    draft: Entry {
-                        time: attempt::now(),
-                        attempt: number,
-                        reason: if number == 1 {
-                            AttemptReason::Embedding
-                        } else {
-                            AttemptReason::Failover
-                        },
-                        model: model.id.clone(),
-                        provider: place.provider.clone(),
-                        zone: place.zone,
-                        price: deployment.price.clone(),
-                        ..draft.clone()
-                    },
-                };
-                let mut attempt = self.hold(plan).await?;
-                let embeddings = tokio::select! {
-                    biased;
-                    outcome = attempt.embed() => outcome,
-                    () = reply.closed() => return Err(self.broken_off(attempt).await),
-                    () = self.inner.stop.cancelled() => return Err(self.broken_off(attempt).await),
-                };
-                match embeddings {
-                    Ok(embeddings) => {
-                        let done = self.settle(attempt, Ending::Complete, None).await?;
-                        return Ok(Embedded { vectors: embeddings.vectors, done });
-                    }
-                    Err(error) => {
-                        self.settle(attempt, attempt::ending_of(&error), Some(&error)).await?;
-                        let wrong = matches!(
-                            error.kind,
-                            crate::provider::ProviderErrorKind::BadRequest
-                                | crate::provider::ProviderErrorKind::ContextLength
-                        );
-                        if wrong {
-                            return Err(self.upstream_failed(&error));
-                        }
-                        last_error = Some(error);
-                    }
+        while let Some((candidate, place)) = places.get(at) {
+            let Some(model) = config.catalog.get(&candidate.model).cloned() else { break };
+            number += 1;
+            let request = if place.redact { redacted.clone() } else { raw.clone() };
+            let plan = Plan {
+                payload: Payload::Embed(request),
+                output_limit: 0,
+                hidden: Arc::default(),
+                logprobs_for_judge: false,
+                draft: Entry {
+                    time: attempt::now(),
+                    attempt: number,
+                    reason,
+                    model: model.id.clone(),
+                    provider: place.provider.clone(),
+                    zone: place.zone,
+                    price: model.deployments[place.deployment].price.clone(),
+                    ..draft.clone()
+                },
+                place: (*place).clone(),
+                model,
+            };
+            let mut attempt = self.hold(plan).await?;
+            let outcome = tokio::select! {
+                biased;
+                outcome = attempt.embed() => Ok(outcome),
+                stop = self.broken_off(reply) => Err(stop),
+            };
+            let error = match outcome {
+                Ok(Ok(embeddings)) => {
+                    let done = self.settle(attempt, Ending::Complete, None).await?;
+                    return Ok(Embedded { vectors: embeddings.vectors, done });
                 }
+                Ok(Err(error)) => error,
+                Err(failure) => {
+                    self.settle(attempt, Ending::ClientGone, None).await?;
+                    return Err(failure);
+                }
+            };
+            self.settle(attempt, attempt::ending_of(&error), Some(&error)).await?;
+            let provider = live.providers.get(&place.provider);
+            let retries = provider.map_or(0, |provider| provider.limits().max_retries);
+            let next = next_move(&error, tries, retries, false, at + 1 < places.len());
+            last_error = Some(error);
+            match next {
+                Next::SamePlace(pause) => {
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        failure = self.broken_off(reply) => return Err(failure),
+                    }
+                    tries += 1;
+                    reason = AttemptReason::Retry;
+                }
+                Next::OtherPlace | Next::OtherModel => {
+                    at += 1;
+                    tries = 0;
+                    reason = AttemptReason::Failover;
+                }
+                Next::GiveUp => break,
             }
         }
         match last_error {
@@ -177,7 +192,7 @@ impl Embedding {
             time: attempt::now(),
             request_id: self.call.id.clone(),
             attempt: 0,
-            reason: AttemptReason::Embedding,
+            reason: AttemptReason::First,
             model: first.model.clone(),
             vendor_model: None,
             provider: first.places[0].provider.clone(),
@@ -245,14 +260,29 @@ impl Embedding {
         })
     }
 
-    async fn broken_off(&mut self, attempt: Attempt) -> Box<Failure> {
-        if let Err(failure) = self.settle(attempt, Ending::ClientGone, None).await {
-            return failure;
+    /// Resolves when the caller has gone, its time is up or the server stops, with what to say.
+    async fn broken_off(
+        &self,
+        reply: &mut oneshot::Sender<Result<Embedded, Box<Failure>>>,
+    ) -> Box<Failure> {
+        let time_up = async {
+            match self.call.options.timeout_ms {
+                Some(ms) => {
+                    let deadline = self.started + Duration::from_millis(ms);
+                    tokio::time::sleep_until(deadline.into()).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let stopped = || {
+            let words = Words::new("The call was broken off.", "Der Aufruf wurde abgebrochen.");
+            self.failure(FailureKind::ShuttingDown, words)
+        };
+        tokio::select! {
+            () = reply.closed() => stopped(),
+            () = self.inner.stop.cancelled() => stopped(),
+            () = time_up => self.failure(FailureKind::CallerTimeout, time_up_words()),
         }
-        self.failure(
-            FailureKind::ShuttingDown,
-            Words::new("The call was broken off.", "Der Aufruf wurde abgebrochen."),
-        )
     }
 
     fn failure(&self, kind: FailureKind, message: Words) -> Box<Failure> {
@@ -274,7 +304,9 @@ impl Embedding {
 
     fn upstream_failed(&self, error: &crate::provider::ProviderError) -> Box<Failure> {
         let (kind, words) = upstream_words(error);
-        self.failure(kind, words)
+        let mut failure = self.failure(kind, words);
+        failure.retry_after_s = error.retry_after.map(|wait| wait.as_secs().max(1));
+        failure
     }
 
     fn store_failed(&self, error: &crate::store::StoreError) -> Box<Failure> {

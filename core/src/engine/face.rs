@@ -22,6 +22,11 @@ impl Face {
         let _ = self.events.send(event).await;
     }
 
+    /// Whether nobody listens any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.events.is_closed()
+    }
+
     /// Resolves when nobody listens any more.
     pub(super) async fn gone(&self) {
         self.events.closed().await;

@@ -17,11 +17,11 @@ pub(super) fn booked(entry: &Entry) {
     counter!("stellwerk_cost_nano_total", &labels).increment(entry.cost.nanos().unsigned_abs());
     let place = &labels[..2];
     match entry.reason {
-        AttemptReason::Retry => counter!("stellwerk_retries_total", place).increment(1),
-        AttemptReason::Failover => counter!("stellwerk_failovers_total", place).increment(1),
-        AttemptReason::Escalation => counter!("stellwerk_escalations_total", place).increment(1),
-        AttemptReason::Hedge => counter!("stellwerk_hedges_total", place).increment(1),
-        AttemptReason::First | AttemptReason::Judge | AttemptReason::Embedding => {}
+        AttemptReason::Retry => counter!("stellwerk_retries_total", &labels).increment(1),
+        AttemptReason::Failover => counter!("stellwerk_failovers_total", &labels).increment(1),
+        AttemptReason::Escalation => counter!("stellwerk_escalations_total", &labels).increment(1),
+        AttemptReason::Hedge => counter!("stellwerk_hedges_total", &labels).increment(1),
+        AttemptReason::First | AttemptReason::Judge => {}
     }
     if entry.ending != Ending::Complete {
         let kind = entry.ending.as_str();

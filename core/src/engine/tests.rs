@@ -583,7 +583,7 @@ async fn vectors_are_held_and_booked() {
     let embedded = world.engine.embed(call).await.expect("vectors");
     assert_eq!(embedded.vectors.len(), 2);
     let rows = world.rows().await;
-    assert_eq!(rows_in_short(&rows), "embedding vec complete");
+    assert_eq!(rows_in_short(&rows), "first vec complete");
     assert!(rows[0].usage.input_tokens.unwrap() > 0);
 }
 

@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{self, Attempt, NoHold, Payload, Plan, Settled};
 use super::face::Face;
 use super::{Inner, Live, internal};
+use crate::caller::Caller;
 use crate::catalog::{Model, Tokenizer, tokens};
 use crate::classify::{self, Input};
-use crate::config::{ClassifyMode, InjectionAction, ProviderKind, Strategy};
+use crate::config::{ClassifyMode, Config, InjectionAction, ProviderKind, Strategy};
 use crate::guard::{self, Inspection, redact};
 use crate::ids::{ModelId, Node, UseCase};
 use crate::judge;
@@ -33,6 +34,8 @@ use crate::trace::{Candidate, Classification, Decision, Judgement, Place, Trace}
 const LONGEST_PATIENCE: Duration = Duration::from_secs(5);
 /// The pause before the first retry; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// How long a face may leave events unread before it counts as gone.
+const SLOWEST_READER: Duration = Duration::from_secs(60);
 /// Beyond this many bytes the guard and the classifier read on a thread of their own, so that a
 /// long document does not stop other people's streams.
 const LONG_TEXT: usize = 32 * 1024;
@@ -98,7 +101,7 @@ enum Shown {
 
 /// What comes after a failed try.
 #[derive(Debug, PartialEq, Eq)]
-enum Next {
+pub(super) enum Next {
     SamePlace(Duration),
     OtherPlace,
     OtherModel,
@@ -174,17 +177,11 @@ impl Walk {
         Ok(Read { inspection, classification, level })
     }
 
-    /// What the classifier found, raised by request and key; where it is unsure, at least
-    /// internal. Without a classifier, what the request says.
+    /// What the classifier found, raised by request, key and policy.
     fn level(&self, found: &Classification) -> Sensitivity {
         let said = self.call.options.sensitivity.unwrap_or(Sensitivity::Public);
-        let floor = self.call.caller.floor.unwrap_or(Sensitivity::Public);
-        let careful = match found.stage.as_str() {
-            "off" => found.sensitivity,
-            _ if found.unsure => found.sensitivity.max(Sensitivity::Internal),
-            _ => found.sensitivity,
-        };
-        careful.max(said).max(floor)
+        let floor = floor(&self.live.config, &self.call.caller, &self.call.target);
+        careful_level(found).max(said).max(floor)
     }
 
     fn fail_closed(&self) -> Box<Failure> {
@@ -259,9 +256,10 @@ impl Walk {
             let model = self.model(&candidate.model)?;
             let mut tries = 0;
             let mut place = 0;
+            let mut asks_logprobs = true;
             while let Some(at) = candidate.places.get(place) {
                 let judged = self.next_rung(decision, rung).is_some();
-                let plan = self.plan(reason, &model, at, decision, read, judged);
+                let plan = self.plan(reason, &model, at, decision, read, judged && asks_logprobs);
                 let attempt = match self.hold(plan).await {
                     Ok(attempt) => attempt,
                     Err(NoHold::Refused(refusal)) => {
@@ -281,15 +279,22 @@ impl Walk {
                 let hedge = self.hedge(decision, rung, place, reason, read);
                 match self.run(attempt, hedge, &mut before, judged).await? {
                     Outcome::Answered(settled) => {
+                        if !asks_logprobs {
+                            // It answers without them, so they were what it refused.
+                            let deployment = &model.deployments[at.deployment];
+                            let record = route::record(&self.inner.health, &model, deployment);
+                            record.note_refuses_logprobs();
+                        }
                         let Some(next) = self.next_rung(decision, rung) else {
                             return Ok(settled);
                         };
                         if self.good_enough(&settled, decision, read).await? {
-                            self.face.tell(Event::Accepted { attempt: settled.attempt }).await;
+                            self.tell_last(Event::Accepted { attempt: settled.attempt }).await;
                             return Ok(settled);
                         }
                         before = Some(Before::rejected(&settled));
                         rejected = Some(settled);
+                        self.replaced = false;
                         reason = AttemptReason::Escalation;
                         rung = next;
                         continue 'models;
@@ -298,7 +303,8 @@ impl Walk {
                         if shown == Some(Shown::Binding) {
                             return Err(self.upstream_failed(&error));
                         }
-                        if refuses_logprobs {
+                        if refuses_logprobs && asks_logprobs {
+                            asks_logprobs = false;
                             reason = AttemptReason::Retry;
                             continue;
                         }
@@ -329,7 +335,7 @@ impl Walk {
         }
         // A rejected answer is better than none, as long as the face still has it.
         if let (Some(settled), false) = (rejected, self.replaced) {
-            self.face.tell(Event::Accepted { attempt: settled.attempt }).await;
+            self.tell_last(Event::Accepted { attempt: settled.attempt }).await;
             return Ok(settled);
         }
         match last_error {
@@ -543,6 +549,9 @@ impl Walk {
         before: &mut Option<Before>,
         provisional: bool,
     ) -> Result<Outcome, Box<Failure>> {
+        if let Some(interrupt) = self.interrupted_already() {
+            return Err(self.interrupted(attempt, interrupt).await);
+        }
         let begun = match hedge {
             None => match self.uninterrupted(attempt.begin()).await {
                 Ok(begun) => begun,
@@ -559,16 +568,26 @@ impl Walk {
             Err(error) => return self.failed(attempt, error, None).await,
         };
         let (number, model) = (attempt.number(), attempt.plan().model.id.clone());
-        self.announce(number, model, before, provisional).await;
         let mut shown = None;
-        self.show(number, pieces, provisional, &mut shown).await;
+        let told = match self.announce(number, model, before, provisional).await {
+            Ok(()) => self.show(number, pieces, provisional, &mut shown).await,
+            Err(interrupt) => Err(interrupt),
+        };
+        if let Err(interrupt) = told {
+            return Err(self.interrupted(attempt, interrupt).await);
+        }
         loop {
             let next = match self.uninterrupted(attempt.next()).await {
                 Ok(next) => next,
                 Err(interrupt) => return Err(self.interrupted(attempt, interrupt).await),
             };
             match next {
-                Some(Ok(pieces)) => self.show(number, pieces, provisional, &mut shown).await,
+                Some(Ok(pieces)) => {
+                    let told = self.show(number, pieces, provisional, &mut shown).await;
+                    if let Err(interrupt) = told {
+                        return Err(self.interrupted(attempt, interrupt).await);
+                    }
+                }
                 Some(Err(error)) => {
                     *before = Some(Before::broken(&attempt));
                     return self.failed(attempt, error, shown).await;
@@ -648,7 +667,7 @@ impl Walk {
         model: ModelId,
         before: &mut Option<Before>,
         provisional: bool,
-    ) {
+    ) -> Result<(), Interrupt> {
         if let Some(Before { attempt, model: from, rejected }) = before.take() {
             let to = model.clone();
             let event = match rejected {
@@ -656,10 +675,10 @@ impl Walk {
                 false => Event::FailedOver { attempt, from, to },
             };
             self.replaced |= rejected;
-            self.face.tell(event).await;
+            self.tell(event).await?;
         }
         let trace = Arc::new(self.trace.clone());
-        self.face.tell(Event::Started { attempt, model, provisional, trace }).await;
+        self.tell(Event::Started { attempt, model, provisional, trace }).await
     }
 
     async fn show(
@@ -668,7 +687,7 @@ impl Walk {
         pieces: Vec<Chunk>,
         provisional: bool,
         shown: &mut Option<Shown>,
-    ) {
+    ) -> Result<(), Interrupt> {
         let for_good = self.raw.stream && !provisional;
         for chunk in pieces {
             if for_good && chunk.is_token() {
@@ -678,8 +697,25 @@ impl Walk {
                 let seen = if binding { Shown::Binding } else { Shown::Text };
                 *shown = Some(shown.map_or(seen, |before| before.max(seen)));
             }
-            self.face.tell(Event::Chunk { attempt, chunk }).await;
+            self.tell(Event::Chunk { attempt, chunk }).await?;
         }
+        Ok(())
+    }
+
+    /// Tells the face, unless it goes, its time is up, the server stops, or it has not read for
+    /// so long that nobody can be there: a client that stops reading must not keep a hold open.
+    async fn tell(&self, event: Event) -> Result<(), Interrupt> {
+        tokio::select! {
+            biased;
+            () = self.face.tell(event) => Ok(()),
+            interrupt = self.interrupt() => Err(interrupt),
+            () = tokio::time::sleep(SLOWEST_READER) => Err(Interrupt::FaceGone),
+        }
+    }
+
+    /// The last words of a call. All is settled, so a face that does not listen misses them.
+    async fn tell_last(&self, event: Event) {
+        let _ = self.tell(event).await;
     }
 
     // ---- endings ---------------------------------------------------------------------------
@@ -698,9 +734,6 @@ impl Walk {
         let refuses_logprobs =
             attempt.plan().logprobs_for_judge && error.kind == ProviderErrorKind::BadRequest;
         let begun = attempt.any_token();
-        if refuses_logprobs {
-            attempt.note_refuses_logprobs();
-        }
         let entry = self.settle(attempt, attempt::ending_of(&error), Some(&error)).await?.entry;
         tracing::warn!(
             request.id = %self.call.id, model.id = %entry.model, provider.id = %entry.provider,
@@ -740,9 +773,9 @@ impl Walk {
             estimated: settled.estimated,
             cost: self.cost,
             currency: self.live.config.money.currency.clone(),
-            trace: Arc::new(self.trace),
+            trace: Arc::new(self.trace.clone()),
         };
-        self.face.tell(Event::Done(Box::new(done))).await;
+        self.tell_last(Event::Done(Box::new(done))).await;
     }
 
     // ---- judge -----------------------------------------------------------------------------
@@ -871,6 +904,17 @@ impl Walk {
         }
     }
 
+    /// Whether the call must stop before anything was sent; then nothing is billed.
+    fn interrupted_already(&self) -> Option<Interrupt> {
+        let time_up = |ms| self.started.elapsed() >= Duration::from_millis(ms);
+        match () {
+            () if self.face.is_gone() => Some(Interrupt::FaceGone),
+            () if self.call.options.timeout_ms.is_some_and(time_up) => Some(Interrupt::TimeUp),
+            () if self.inner.stop.is_cancelled() => Some(Interrupt::Stopping),
+            () => None,
+        }
+    }
+
     async fn interrupt(&self) -> Interrupt {
         let time_up = async {
             match self.call.options.timeout_ms {
@@ -895,13 +939,7 @@ impl Walk {
 
     fn interruption(&self, interrupt: Interrupt) -> Box<Failure> {
         match interrupt {
-            Interrupt::TimeUp => self.failure(
-                FailureKind::CallerTimeout,
-                Words::new(
-                    "The time limit of the request was reached. Ask with a larger timeout_ms.",
-                    "Die Zeitgrenze der Anfrage ist erreicht. Fragen Sie mit größerem timeout_ms.",
-                ),
-            ),
+            Interrupt::TimeUp => self.failure(FailureKind::CallerTimeout, time_up_words()),
             Interrupt::FaceGone | Interrupt::Stopping => self.failure(
                 FailureKind::ShuttingDown,
                 Words::new(
@@ -997,7 +1035,13 @@ impl Before {
 }
 
 /// What comes after a failed try: the rules of retry and fail-over in one place.
-fn next_move(error: &ProviderError, tries: u32, max_retries: u32, begun: bool, more: bool) -> Next {
+pub(super) fn next_move(
+    error: &ProviderError,
+    tries: u32,
+    max_retries: u32,
+    begun: bool,
+    more: bool,
+) -> Next {
     use ProviderErrorKind::*;
     match error.kind {
         BadRequest | ContentFilter => Next::GiveUp,
@@ -1015,6 +1059,32 @@ fn next_move(error: &ProviderError, tries: u32, max_retries: u32, begun: bool, m
             Next::SamePlace(pause.max(asked))
         }
     }
+}
+
+/// What the classifier found; where it is unsure, at least internal.
+pub(super) fn careful_level(found: &Classification) -> Sensitivity {
+    match found.stage.as_str() {
+        "off" => found.sensitivity,
+        _ if found.unsure => found.sensitivity.max(Sensitivity::Internal),
+        _ => found.sensitivity,
+    }
+}
+
+pub(super) fn time_up_words() -> Words {
+    Words::new(
+        "The time limit of the request was reached. Ask with a larger timeout_ms.",
+        "Die Zeitgrenze der Anfrage ist erreicht. Fragen Sie mit größerem timeout_ms.",
+    )
+}
+
+/// The level below which nothing of this key or this policy is handled. It counts for everything
+/// that follows from the request: places, rules, the judge and the row.
+pub(super) fn floor(config: &Config, caller: &Caller, target: &Target) -> Sensitivity {
+    let of_policy = match target {
+        Target::Policy(id) => config.policies.get(id).and_then(|policy| policy.floor),
+        Target::Model(_) => None,
+    };
+    caller.floor.max(of_policy).unwrap_or(Sensitivity::Public)
 }
 
 /// Caller's levels and the use case, each once.

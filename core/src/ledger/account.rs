@@ -93,13 +93,15 @@ fn whole_answer(outcome: Outcome, count: &impl Count) -> Counted {
     // Zero beside text is a server that does not count, not a gift.
     let believed = |figure: Option<u64>| figure.filter(|&n| n > 0 || !outcome.any_token);
     let (input, output) = (believed(told.input_tokens), believed(told.output_tokens));
-    let counted = input.is_none() || output.is_none();
+    let arrived = output.unwrap_or_else(|| count.output());
+    // Zero told and zero counted agree: vectors have no output.
+    let agrees = told.output_tokens == Some(arrived);
     let tokens = Usage {
         input_tokens: Some(input.unwrap_or_else(|| count.input())),
-        output_tokens: Some(output.unwrap_or_else(|| count.output())),
+        output_tokens: Some(arrived),
         ..told
     };
-    Counted { tokens, counted }
+    Counted { tokens, counted: input.is_none() || !agrees }
 }
 
 fn part_of_an_answer(outcome: Outcome, count: &impl Count) -> Counted {
@@ -200,6 +202,22 @@ mod tests {
         let expected = (7, 10, 107_000, vec![Flag::Estimated]);
         assert_eq!(row(outcome(Ending::Complete, told, true)), expected);
         assert_eq!(row(outcome(Ending::Cut, told, true)), expected);
+    }
+
+    #[test]
+    fn vectors_with_their_usage_told_are_not_an_estimate() {
+        struct Vectors;
+        impl Count for Vectors {
+            fn input(&self) -> u64 {
+                100
+            }
+            fn output(&self) -> u64 {
+                0
+            }
+        }
+        let told = usage(Some(7), Some(0));
+        let bill = bill(&price(), outcome(Ending::Complete, told, true), &Vectors);
+        assert_eq!((bill.cost.nanos(), bill.flags), (7_000, vec![]));
     }
 
     #[test]

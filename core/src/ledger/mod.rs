@@ -33,8 +33,6 @@ word_enum! {
         Hedge = "hedge",
         /// The judge's question.
         Judge = "judge",
-        /// Vectors.
-        Embedding = "embedding",
     }
 }
 

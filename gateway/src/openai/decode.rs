@@ -48,6 +48,13 @@ pub fn decode(body: &[u8]) -> Result<Asked, Invalid> {
     reading.finish()
 }
 
+fn not_priced(at: Path<'_>) -> Invalid {
+    at.wrong(
+        format!("`{at}` changes the vendor's price, and such prices are not yet known here; leave it out"),
+        format!("`{at}` ändert den Preis des Anbieters, und solche Preise sind hier noch nicht bekannt; bitte weglassen"),
+    )
+}
+
 /// What has been read so far; fields come in any order.
 #[derive(Default)]
 struct Reading {
@@ -73,6 +80,12 @@ impl Reading {
             "max_completion_tokens" => {
                 self.max_completion_tokens = Some(wire::count(at, value, 1)?)
             }
+            // These change what the vendor bills, and the catalogue has no such prices yet: a call
+            // whose price is not known is not made.
+            "service_tier" if !matches!(value.as_str(), Some("auto" | "default")) => {
+                return Err(not_priced(at));
+            }
+            "web_search_options" => return Err(not_priced(at)),
             "temperature" => request.temperature = Some(wire::number(at, value, 0.0..=2.0)?),
             "top_p" => request.top_p = Some(wire::number(at, value, 0.0..=1.0)?),
             "presence_penalty" => {

@@ -302,7 +302,13 @@ impl Books {
             metrics::counter!("stellwerk_bill_above_hold_total").increment(1);
             // Only a bill above its hold can cross a threshold that the hold did not.
             for slot in slots {
-                self.notices(connection, slot, hold.time)?;
+                for notice in self.notices(connection, slot, hold.time)? {
+                    tracing::warn!(
+                        node = %notice.budget.node, period = %notice.budget.period,
+                        threshold = notice.threshold, share = notice.share,
+                        "a bill above its hold took a budget across a threshold"
+                    );
+                }
             }
         }
         Ok(true)
