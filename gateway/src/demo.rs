@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use stellwerk_core::catalog::{Model, ModelKind};
-use stellwerk_core::config::{Config, Origin, ProviderKind};
+use stellwerk_core::config::check::{self, Surroundings};
+use stellwerk_core::config::{Config, Finding, Origin, ProviderKind};
 use stellwerk_core::ids::Node;
 use stellwerk_core::money::PriceSource;
 use stellwerk_core::org::import::ImportPlan;
@@ -54,20 +55,31 @@ pub const VENDOR_POLICY: &str = "vendor";
 /// How the demo's own configuration begins.
 const MARK: &str = "# Written by `stellwerk serve --demo`.";
 
-/// Takes the configuration that was found, or writes the demo's into `folder`. `vendors` is what
-/// the environment offers.
-pub fn start(
-    found: Option<PathBuf>,
-    folder: &Path,
-    vendors: &Config,
-) -> Result<Start, CommandError> {
+/// Reads and checks a configuration. The demo's own is joined by the vendors whose keys stand in
+/// the environment of whoever reads it: a terminal without the key sees the simulated models only,
+/// and nothing is wrong.
+pub fn load(path: Option<&Path>, around: &Surroundings<'_>) -> Result<Config, Vec<Finding>> {
+    let config = check::load_in(path, around)?;
+    let Some(path) = path else { return Ok(config) };
+    let of_demo = std::fs::read_to_string(path).ok().filter(|text| text.starts_with(MARK));
+    let named = config.providers.values().any(|p| p.kind != ProviderKind::Simulated)
+        || config.policies.contains_key(VENDOR_POLICY);
+    let (Some(text), false) = (of_demo, named) else { return Ok(config) };
+    let vendors = check::load_in(None, around)?;
+    let joined = format!("{text}{}", vendor_tables(&vendors));
+    let base = path.parent().unwrap_or(Path::new(""));
+    let joined = check::parse_in(&joined, base, around)?;
+    Ok(Config { path: Some(path.to_owned()), hash: config.hash, ..joined })
+}
+
+/// Takes the configuration that was found, or writes the demo's into `folder`.
+pub fn start(found: Option<PathBuf>, folder: &Path) -> Result<Start, CommandError> {
     if let Some(path) = found {
         return Ok(Start::Found(path));
     }
     let path = folder.join(CONFIG_PATH);
-    let text = format!("{CONFIG}{}", vendor_tables(vendors));
     let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-    written.and_then(|()| std::fs::write(&path, text)).map_err(|error| {
+    written.and_then(|()| std::fs::write(&path, CONFIG)).map_err(|error| {
         CommandError::refused(
             format!("{} cannot be written: {error}.", path.display()),
             format!("{} ist nicht beschreibbar: {error}.", path.display()),
@@ -87,10 +99,7 @@ fn vendor_tables(vendors: &Config) -> String {
     if chat.is_empty() {
         return String::new();
     }
-    let mut tables = String::from(
-        "\n# Found in the environment when this file was written. `auto` stays simulated;\n\
-         # `auto:vendor`, or one of these models by name, talks to the vendor and costs real money.\n",
-    );
+    let mut tables = String::from("\n# Found in the environment; not written to any file.\n");
     for provider in vendors.providers.values() {
         let mut table = toml::Table::new();
         table.insert("id".into(), provider.id.as_str().into());
@@ -333,11 +342,14 @@ mod tests {
     fn a_key_in_the_environment_is_set_up_beside_the_simulated_models() {
         let folder = tempfile::tempdir().unwrap();
         let env = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-geheim".to_owned());
-        let found = stellwerk_core::config::check::load(None, &env).unwrap();
-        start(None, folder.path(), &found).unwrap();
+        start(None, folder.path()).unwrap();
         let path = folder.path().join(CONFIG_PATH);
-        assert!(!std::fs::read_to_string(&path).unwrap().contains("sk-geheim"));
-        let config = stellwerk_core::config::check::load(Some(&path), &env).unwrap();
+        let today = jiff::civil::date(2026, 11, 21);
+        let around = Surroundings { env: &env, today, ollama: None };
+        let config = load(Some(&path), &around).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), CONFIG, "nothing of it is written");
+        let without = load(Some(&path), &Surroundings { env: &|_| None, ..around }).unwrap();
+        assert!(!without.policies.contains_key(VENDOR_POLICY));
         assert!(refuse_vendors(&config).is_ok());
         let models = |policy: &str| config.policies[policy].models.clone();
         assert!(models("default").iter().all(|id| id.as_str().starts_with("simulated-")));
@@ -355,11 +367,10 @@ mod tests {
     #[test]
     fn an_empty_folder_gets_a_configuration_and_keeps_it() {
         let folder = tempfile::tempdir().unwrap();
-        let nobody = stellwerk_core::config::check::load(None, &|_| None).unwrap();
-        let first = start(None, folder.path(), &nobody).unwrap();
+        let first = start(None, folder.path()).unwrap();
         let path = folder.path().join(CONFIG_PATH);
         assert_eq!(first, Start::Written(path.clone()));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), CONFIG);
-        assert_eq!(start(Some(path.clone()), folder.path(), &nobody).unwrap(), Start::Found(path));
+        assert_eq!(start(Some(path.clone()), folder.path()).unwrap(), Start::Found(path));
     }
 }

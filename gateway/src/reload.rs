@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use stellwerk_core::config::{Config, Finding, check};
+use stellwerk_core::config::check::Surroundings;
+use stellwerk_core::config::{Config, Finding};
 use stellwerk_core::engine::Engine;
 
 use crate::wiring::{Wired, chain};
@@ -55,7 +56,11 @@ pub(crate) async fn reload(engine: &Engine, path: &Path, told: bool) {
     let old = engine.config();
     let reading = path.to_owned();
     let env = |name: &str| std::env::var(name).ok();
-    let read = tokio::task::spawn_blocking(move || check::load(Some(&reading), &env)).await;
+    let read = tokio::task::spawn_blocking(move || {
+        let today = jiff::Zoned::now().date();
+        crate::demo::load(Some(&reading), &Surroundings { env: &env, today, ollama: None })
+    })
+    .await;
     let new = match read {
         Ok(Ok(new)) => new,
         Ok(Err(findings)) => return refused(&findings),

@@ -31,6 +31,13 @@ pub enum Shown {
         /// Who answers now.
         to: ModelId,
     },
+    /// An answer that nobody saw was rejected; a stronger model answers.
+    Escalated {
+        /// Whose answer was rejected.
+        from: ModelId,
+        /// Who answers now.
+        to: ModelId,
+    },
     /// The answer is whole and booked.
     Done(Box<Done>),
     /// It will not be whole.
@@ -42,6 +49,8 @@ pub enum Shown {
 pub struct Gate {
     attempt: u32,
     held: Option<Vec<Shown>>,
+    /// Rejected and taken over, told once the next one begins.
+    escalated: Option<(ModelId, ModelId)>,
 }
 
 impl Gate {
@@ -51,7 +60,10 @@ impl Gate {
             Event::Started { attempt, model, provisional, trace } => {
                 self.attempt = attempt;
                 self.held = provisional.then(Vec::new);
-                self.or_hold(Shown::Begun { model, trace }, show);
+                self.or_hold(Shown::Begun { model, trace }, &mut show);
+                if let Some((from, to)) = self.escalated.take() {
+                    self.or_hold(Shown::Escalated { from, to }, show);
+                }
             }
             Event::Chunk { attempt, chunk } if attempt == self.attempt => {
                 self.or_hold(Shown::Piece(chunk), show);
@@ -60,7 +72,10 @@ impl Gate {
             Event::Chunk { .. } => {}
             Event::Accepted { attempt } if attempt == self.attempt => self.release(show),
             Event::Accepted { .. } => {}
-            Event::Escalated { .. } => self.held = None,
+            Event::Escalated { from, to, .. } => {
+                self.held = None;
+                self.escalated = Some((from, to));
+            }
             Event::FailedOver { from, to, .. } => match self.held.take() {
                 // Nothing of the broken attempt was shown, so there is nothing to tell.
                 Some(_) => {}
@@ -307,6 +322,7 @@ mod tests {
                 Shown::Begun { model, .. } => seen.push_str(&format!("<{model}>")),
                 Shown::Piece(Chunk::Text { text, .. }) => seen.push_str(&text),
                 Shown::FailedOver { from, to } => seen.push_str(&format!("<{from}→{to}>")),
+                Shown::Escalated { from, to } => seen.push_str(&format!("<{from}↑{to}>")),
                 _ => seen.push('?'),
             });
             seen.push('|');
@@ -325,7 +341,7 @@ mod tests {
             text(1, "late"),
             text(2, "Ja"),
         ];
-        assert_eq!(seen(events), "|||<m2>||Ja|");
+        assert_eq!(seen(events), "|||<m2><m1↑m2>||Ja|");
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Opening {
                     *ended = true;
                 }
                 Shown::Failed(_) => *ended = true,
-                Shown::FailedOver { .. } => {}
+                Shown::FailedOver { .. } | Shown::Escalated { .. } => {}
             }
             match shown {
                 Shown::Failed(failure) if out.is_empty() && model.is_none() => {
@@ -233,7 +233,7 @@ pub async fn collect(
     let mut end = None;
     while let Some(event) = answer.events.recv().await {
         gate.push(event, |shown| match shown {
-            Shown::Begun { .. } => {}
+            Shown::Begun { .. } | Shown::Escalated { .. } => {}
             Shown::Piece(chunk) => {
                 permit.expect(u64::from(matches!(&chunk, Chunk::Text { .. })));
                 collected.push(chunk);

@@ -13,6 +13,12 @@ use crate::openai::encode::stellwerk;
 use crate::show::{Block, Call, Collected, Shown};
 use crate::wire::{push_json, push_string};
 
+/// The format has no event for what happens behind an answer; its clients skip what they do not
+/// know in a ping.
+fn note(what: &Value, out: &mut Vec<u8>) {
+    event(out, "ping", &json!({ "type": "ping", "stellwerk": what }));
+}
+
 fn stop_reason(reason: FinishReason) -> &'static str {
     match reason {
         FinishReason::Stop => "end_turn",
@@ -168,7 +174,14 @@ impl Stream {
         match shown {
             Shown::Begun { model, .. } => self.begin(&model, out),
             Shown::Piece(chunk) => self.piece(chunk, out),
-            Shown::FailedOver { from, to } => self.failed_over(&from, &to, out),
+            Shown::FailedOver { from, to } => {
+                self.close(out);
+                self.finish = None;
+                note(&json!({ "failover": { "from": from, "to": to } }), out);
+            }
+            Shown::Escalated { from, to } => {
+                note(&json!({ "escalated": { "from": from, "to": to } }), out);
+            }
             Shown::Done(done) => self.done(&done, out),
             Shown::Failed(failure) => self.failed(&WireError::from(&*failure), out),
         }
@@ -328,14 +341,6 @@ impl Stream {
         out.extend_from_slice(b"\":");
         push_string(out, text);
         out.extend_from_slice(b"}}\n\n");
-    }
-
-    fn failed_over(&mut self, from: &ModelId, to: &ModelId, out: &mut Vec<u8>) {
-        self.close(out);
-        self.finish = None;
-        // The format has no event for it; its clients skip what they do not know in a ping.
-        let told = json!({ "failover": { "from": from, "to": to } });
-        event(out, "ping", &json!({ "type": "ping", "stellwerk": told }));
     }
 
     fn done(&mut self, done: &Done, out: &mut Vec<u8>) {

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 
 use jiff::Timestamp;
-use stellwerk_core::config::{Config, check};
+use stellwerk_core::config::Config;
 
 use crate::cli::args::ServeArgs;
 use crate::cli::setup::{self, Context};
@@ -49,11 +49,7 @@ fn worker_threads() -> usize {
 
 /// The demo uses the configuration that is there, or writes its own.
 fn demo_context(context: &Context) -> Result<Context, CommandError> {
-    let env = |name: &str| std::env::var(name).ok();
-    let vendors = check::load(None, &env).map_err(|findings| {
-        CommandError::Internal(anyhow::anyhow!("the environment cannot be read: {findings:?}"))
-    })?;
-    let start = demo::start(setup::config_path(context), Path::new(""), &vendors)?;
+    let start = demo::start(setup::config_path(context), Path::new(""))?;
     if let Start::Written(path) = &start {
         let path = path.display();
         output::say(&context.words(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stellwerk_core::config::check::Surroundings;
-use stellwerk_core::config::{Config, Finding, check, locate};
+use stellwerk_core::config::{Config, Finding, locate};
 use stellwerk_core::ids::Node;
 use stellwerk_core::org::{Directory, UnknownCaller};
 use stellwerk_core::reply::Words;
@@ -70,7 +70,7 @@ fn environment(name: &str) -> Option<String> {
 pub fn load(path: Option<&Path>) -> Result<Config, Vec<Finding>> {
     let ollama = path.is_none().then(super::ollama::ask).flatten();
     let today = jiff::Zoned::now().date();
-    check::load_in(path, &Surroundings { env: &environment, today, ollama })
+    crate::demo::load(path, &Surroundings { env: &environment, today, ollama })
 }
 
 /// The configuration of this command, or a refusal that has been told line by line.

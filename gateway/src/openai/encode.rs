@@ -203,7 +203,14 @@ impl Stream {
                 self.open(0, out);
             }
             Shown::Piece(chunk) => self.piece(chunk, out),
-            Shown::FailedOver { from, to } => self.failed_over(&from, &to, out),
+            Shown::FailedOver { from, to } => {
+                self.flush(out);
+                self.finishes.clear();
+                self.note(&json!({ "failover": { "from": from, "to": to } }), out);
+            }
+            Shown::Escalated { from, to } => {
+                self.note(&json!({ "escalated": { "from": from, "to": to } }), out);
+            }
             Shown::Done(done) => self.done(&done, out),
             Shown::Failed(failure) => self.failed(&WireError::from(&*failure), out),
         }
@@ -353,13 +360,12 @@ impl Stream {
         push_fields(&mut self.tail, &fields, b",");
     }
 
-    fn failed_over(&mut self, from: &ModelId, to: &ModelId, out: &mut Vec<u8>) {
-        self.flush(out);
-        self.finishes.clear();
+    /// A chunk without content that says what happened behind the answer.
+    fn note(&mut self, what: &serde_json::Value, out: &mut Vec<u8>) {
         self.begin_delta(0, out);
         out.extend_from_slice(b"},\"logprobs\":null,\"finish_reason\":null}]");
         out.extend_from_slice(b",\"stellwerk\":");
-        push_json(out, &json!({ "failover": { "from": from, "to": to } }));
+        push_json(out, what);
         self.close(out);
     }
 
