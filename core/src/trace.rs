@@ -70,7 +70,8 @@ impl Trace {
         }
         if let Some(decision) = &self.decision {
             let models: Vec<&str> = decision.models().map(ModelId::as_str).collect();
-            steps.push(format!("route {} {}", decision.policy_name(), models.join(">")));
+            let models = if models.is_empty() { "none".to_owned() } else { models.join(">") };
+            steps.push(format!("route {} {models}", decision.policy_name()));
         }
         steps.extend(self.attempts.iter().map(AttemptTrace::summary));
         let line = steps.join(" | ");

@@ -105,11 +105,17 @@ pub async fn serve(
     let connections = connections::accept(listener, router(gateway.clone()), stop).await;
     gateway.stopping.store(true, Ordering::Relaxed);
     let grace = wired.engine.config().server.shutdown_grace;
-    tracing::info!(grace_s = grace.as_secs(), "stopping; running calls may finish");
+    tracing::info!(
+        grace_s = grace.as_secs(),
+        "stopping; running calls may finish, a second signal breaks them off and settles them"
+    );
     let closing = tokio::time::timeout(grace + LAST_BYTES, connections.shutdown());
-    let (closed, ()) = tokio::join!(closing, wired.finish_calls(grace));
-    if closed.is_err() {
-        tracing::warn!("some connections were still open at the end");
+    let patience = async { tokio::join!(closing, wired.finish_calls(grace)).0 };
+    tokio::select! {
+        closed = patience => if closed.is_err() {
+            tracing::warn!("some connections were still open at the end");
+        },
+        () = connections::stop_signal() => wired.finish_calls(Duration::ZERO).await,
     }
     wired.stop(Duration::ZERO).await;
     tracing::info!("stopped");

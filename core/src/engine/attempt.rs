@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::walk::aside;
 use super::{Inner, figures};
 use crate::catalog::{Deployment, Model, tokens};
 use crate::guard::redact;
@@ -51,6 +52,17 @@ pub(super) struct Plan {
 impl Plan {
     fn deployment(&self) -> &Deployment {
         &self.model.deployments[self.place.deployment]
+    }
+
+    /// Bytes of what is sent, roughly: whether counting it takes long.
+    fn bytes(&self) -> u64 {
+        let bytes: usize = match &self.payload {
+            Payload::Chat(request) => {
+                request.messages.iter().flat_map(|m| m.texts()).map(str::len).sum()
+            }
+            Payload::Embed(request) => request.input.iter().map(String::len).sum(),
+        };
+        bytes as u64
     }
 
     /// The worst case: what is set aside.
@@ -123,7 +135,7 @@ impl Attempt {
         mut plan: Plan,
     ) -> Result<Attempt, NoHold> {
         let asked = Instant::now();
-        let amount = plan.worst_case(provider.as_ref());
+        let amount = aside(plan.bytes(), || plan.worst_case(provider.as_ref()));
         plan.draft.cost = amount;
         let hold = HoldId::of(&plan.draft.request_id, plan.draft.attempt);
         let request = HoldRequest {
@@ -322,7 +334,8 @@ impl Attempt {
             sent: self.tally.sent,
             whole,
         };
-        let bill = account::bill(&self.plan.deployment().price, outcome, self);
+        let billing = || account::bill(&self.plan.deployment().price, outcome, self);
+        let bill = aside(self.plan.bytes(), billing);
         Entry {
             vendor_model: self.tally.vendor_model.clone(),
             duration_ms: Some(millis(self.started.elapsed())),

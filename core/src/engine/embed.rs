@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::attempt::{self, Attempt, NoHold, Payload, Plan};
 use super::walk::{
-    Next, attack_words, budget_words, careful_level, findings_level, floor, levels_of, next_move,
-    time_up_words, upstream_words,
+    Next, aside, attack_words, budget_words, careful_level, findings_level, floor, levels_of,
+    next_move, time_up_words, upstream_words,
 };
 use super::{Inner, Live, internal};
 use crate::classify::{self, Input};
@@ -53,18 +53,26 @@ impl Embedding {
         let live = self.live.clone();
         let config = &live.config;
         let raw = Arc::new(self.call.request.clone());
-        let inspection = guard::inspect_texts(&raw, &config.guard).map_err(|_| self.closed())?;
+        let bytes: usize = raw.input.iter().map(String::len).sum();
+        let inspecting = || guard::inspect_texts(&raw, &config.guard);
+        let inspection = aside(bytes as u64, inspecting).map_err(|_| self.closed())?;
         if config.guard.injection == InjectionAction::Block && inspection.is_attack() {
             return Err(self.failure(FailureKind::Guard, attack_words()));
         }
         let redacted = match inspection.has_findings() {
-            true => Arc::new(inspection.redact_texts(&raw).map_err(|_| self.closed())?),
+            true => {
+                let redacting = || inspection.redact_texts(&raw);
+                Arc::new(aside(bytes as u64, redacting).map_err(|_| self.closed())?)
+            }
             false => raw.clone(),
         };
         let said = self.call.options.sensitivity;
         let classification = match config.classify.mode {
             ClassifyMode::Off => classify::off(said),
-            _ => live.classifier.classify(&Input::text(redacted.input.join("\n"))),
+            _ => {
+                let input = Input::text(redacted.input.join("\n"));
+                aside(bytes as u64, || live.classifier.classify(&input))
+            }
         };
         let level = careful_level(&classification)
             .max(said.unwrap_or(Sensitivity::Public))

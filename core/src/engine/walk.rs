@@ -215,7 +215,8 @@ impl Walk {
             input_bytes: tokens::bound(&self.raw, Tokenizer::Unpublished),
             now: self.started,
         };
-        let chosen = route::choose(&self.live.config, &self.inner.health, &question);
+        let choosing = || route::choose(&self.live.config, &self.inner.health, &question);
+        let chosen = aside(question.input_bytes, choosing);
         self.trace.pressure = pressure;
         match chosen {
             Ok(decision) => {
@@ -1006,6 +1007,17 @@ fn read(
     Ok((inspection, classification, redacted))
 }
 
+/// Does what takes long with long texts without stopping other people's streams: the thread's
+/// other tasks are moved away first. Short texts are not worth it.
+pub(super) fn aside<T>(bytes: u64, work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match bytes >= LONG_TEXT as u64 && matches!(flavor, Ok(RuntimeFlavor::MultiThread)) {
+        true => tokio::task::block_in_place(work),
+        false => work(),
+    }
+}
+
 /// A second try that waits for its moment.
 struct Hedge {
     after: Duration,
@@ -1115,7 +1127,8 @@ pub(super) fn attack_words() -> Words {
 
 /// Level, rest and renewal, in both languages (CONTRACT 22).
 pub(super) fn budget_words(refusal: &BudgetRefusal, currency: &Currency, zone: &TimeZone) -> Words {
-    let BudgetRefusal { node, left, needed, .. } = refusal;
+    let BudgetRefusal { node, needed, .. } = refusal;
+    let left = refusal.left.at_least_zero();
     let renewal = refusal.renews_at.to_zoned(zone.clone());
     let (en_day, de_day) =
         (renewal.strftime("%Y-%m-%d %H:%M %Z"), renewal.strftime("%d.%m.%Y %H:%M %Z"));

@@ -1,15 +1,16 @@
 //! Every text of a request that would be sent, in one place, so that finding and hiding can
 //! never look at different texts.
 //!
-//! Knows nothing of what is found. Images and sound are not read; descriptions of the caller's
-//! own tools and schemas are not texts about people and stay as they are.
+//! Knows nothing of what is found. Images and sound are not read. Of tools and schemas the texts
+//! are (descriptions, defaults, examples, allowed values); names and structure are not, since a
+//! call has to fit them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::Value;
 
 use crate::guard::GuardError;
-use crate::request::{ChatRequest, MediaSource, Message, Part, Role};
+use crate::request::{ChatRequest, MediaSource, Message, Part, ResponseFormat, Role};
 
 /// Who wrote a text: what is not the operator's own is looked at for attacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,23 @@ pub(crate) fn visit(
     for message in &mut request.messages {
         visit_message(message, visitor)?;
     }
+    for tool in &mut request.tools {
+        if let Some(description) = &mut tool.description {
+            visitor.text(Origin::System, description);
+        }
+        for schema in tool.parameters.iter_mut() {
+            visit_schema(schema, visitor);
+        }
+        for value in tool.native.iter_mut().flat_map(|native| native.fields.values_mut()) {
+            visitor.value(Origin::System, value);
+        }
+    }
+    if let ResponseFormat::JsonSchema { description, schema, .. } = &mut request.response_format {
+        if let Some(description) = description {
+            visitor.text(Origin::System, description);
+        }
+        visit_schema(schema, visitor);
+    }
     for stop in &mut request.stop {
         visitor.text(Origin::Field, stop);
     }
@@ -56,6 +74,25 @@ pub(crate) fn visit(
         visitor.value(Origin::Field, value);
     }
     Ok(())
+}
+
+/// The texts of a JSON schema: whatever says something, not what gives it its form.
+fn visit_schema(schema: &mut Value, visitor: &mut impl Visitor) {
+    const SAYS: &[&str] =
+        &["description", "title", "default", "examples", "example", "enum", "const", "$comment"];
+    match schema {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                // A property may be called `title`; then its schema stands here, not a text.
+                match SAYS.contains(&name.as_str()) && !value.is_object() {
+                    true => visitor.value(Origin::System, value),
+                    false => visit_schema(value, visitor),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| visit_schema(item, visitor)),
+        _ => {}
+    }
 }
 
 fn visit_message(message: &mut Message, visitor: &mut impl Visitor) -> Result<(), GuardError> {
@@ -129,4 +166,43 @@ fn looks_like_escaped_json(text: &str) -> bool {
     (begins.starts_with('{') || begins.starts_with('['))
         && text.contains("\\u")
         && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::GuardConfig;
+    use crate::guard::inspect;
+    use crate::request::{ChatRequest, ResponseFormat, Tool};
+
+    #[test]
+    fn what_tools_and_schemas_say_is_hidden_and_their_form_stays() {
+        let schema = serde_json::json!({
+            "type": "object",
+            "properties": {
+                "to": {"type": "string", "enum": ["anna.meier@firma.de"], "description": "Mail an anna.meier@firma.de"}
+            },
+            "required": ["to"]
+        });
+        let tool = Tool {
+            name: "mail".to_owned(),
+            description: Some("Schreibt an anna.meier@firma.de".to_owned()),
+            parameters: Some(schema.clone()),
+            strict: None,
+            cache_control: None,
+            native: None,
+        };
+        let format = ResponseFormat::JsonSchema {
+            name: "a".to_owned(),
+            description: None,
+            schema,
+            strict: None,
+        };
+        let request =
+            ChatRequest { tools: vec![tool], response_format: format, ..ChatRequest::ask("Los.") };
+        let inspection = inspect(&request, &GuardConfig::default()).unwrap();
+        let (hidden, _map) = inspection.redact(&request).unwrap();
+        let sent = serde_json::to_string(&hidden).unwrap();
+        assert!(!sent.contains("anna.meier"), "{sent}");
+        assert!(sent.contains(r#""required":["to"]"#) && sent.contains(r#""type":"string""#));
+    }
 }

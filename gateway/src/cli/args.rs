@@ -314,7 +314,7 @@ pub enum LedgerCommand {
         /// From this moment on: 2026-07-01 (midnight in the company's time zone) or RFC 3339.
         #[arg(long, value_name = "DATE")]
         from: Option<String>,
-        /// Up to, and without, this moment.
+        /// Up to the end of this day, or up to and without this moment.
         #[arg(long, value_name = "DATE")]
         to: Option<String>,
     },

@@ -31,6 +31,10 @@ fn query(
     from: Option<&str>,
     to: Option<&str>,
 ) -> Result<LedgerQuery, CommandError> {
+    // Whoever writes a day means the whole of it, also as the last one.
+    let whole_day = to.and_then(|to| to.trim().parse::<jiff::civil::Date>().ok());
+    let day_after = whole_day.and_then(|day| day.tomorrow().ok()).map(|day| day.to_string());
+    let to = day_after.as_deref().or(to);
     let read = |name: &str, written: Option<&str>| {
         written.map(|written| moment(written, &config.money.time_zone)).transpose().map_err(
             |error| {

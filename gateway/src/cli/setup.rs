@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use stellwerk_core::config::check::Surroundings;
-use stellwerk_core::config::{Config, Finding, locate};
+use stellwerk_core::config::{Config, Finding, check, locate};
 use stellwerk_core::ids::Node;
 use stellwerk_core::org::{Directory, UnknownCaller};
 use stellwerk_core::reply::Words;
@@ -112,8 +112,18 @@ pub struct Desk {
 
 impl Desk {
     /// Reads the configuration and opens the store beside whoever else uses it.
+    ///
+    /// A key can be revoked from a terminal that has none of the server's secrets: variables that
+    /// are not set here are taken as set, since nothing on the desk calls a vendor.
     pub async fn open(context: &Context) -> Result<Desk, CommandError> {
-        let config = Arc::new(config(context)?);
+        let without_secrets = |name: &str| environment(name).or_else(|| Some("unset".to_owned()));
+        let today = jiff::Zoned::now().date();
+        let around = Surroundings { env: &without_secrets, today, ollama: None };
+        let of_desk = config_path(context).map(|path| check::load_in(Some(&path), &around));
+        let config = Arc::new(match of_desk {
+            Some(Ok(config)) => config,
+            Some(Err(_)) | None => config(context)?,
+        });
         let store = wiring::open_store(&config).await.map_err(start_error)?;
         let directory = store.refresh_directory().await?;
         Ok(Desk { config, store, directory })
