@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context, args: &ServeArgs) -> Result<(), CommandErro
 }
 
 /// One core is left to the database's writer. On two cores a single worker also spares the
-/// switches between workers: measured there, calls came 30 % sooner and none fewer.
+/// switches between workers: measured there, calls came sooner and none fewer.
 fn worker_threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     cores.saturating_sub(1).max(1)
