@@ -38,6 +38,7 @@ mod figures;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod words;
 
 /// How many events wait for a slow face before the vendor has to wait too.
 const EVENTS_WAITING: usize = 512;

@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::attempt::{self, Attempt, NoHold, Payload, Plan};
-use super::walk::{
-    Next, aside, attack_words, budget_words, careful_level, findings_level, floor, levels_of,
-    next_move, time_up_words, upstream_words,
-};
+use super::walk::{Next, aside, careful_level, findings_level, floor, levels_of, next_move};
+use super::words::{attack_words, budget_words, time_up_words, upstream_words};
 use super::{Inner, Live, internal};
 use crate::classify::{self, Input};
 use crate::config::{ClassifyMode, InjectionAction};
