@@ -4,8 +4,8 @@
 //! request ─ guard ─ classify ─ route ─ budget ─ provider ─ judge ─ settle ─ reply
 //! ```
 //!
-//! Start reading at [`Engine::answer`]; the steps stand in `engine/walk.rs`, one attempt (hold,
-//! call, settle) in `engine/attempt.rs`. Knows nothing of HTTP, SQL or any vendor's format.
+//! Start reading at [`Engine::answer`]; the steps stand in `engine/walk.rs`, what answers and
+//! vectors share in `engine/course.rs`, one attempt (hold, call, settle) in `engine/attempt.rs`. Knows nothing of HTTP, SQL or any vendor's format.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use crate::store::Store;
 use crate::trace::{Classification, Trace};
 
 mod attempt;
+mod course;
 mod embed;
 mod face;
 mod figures;

@@ -563,28 +563,50 @@ async fn a_model_asked_for_by_name_falls_back_only_where_it_says() {
     assert_eq!(rows, "first a error | retry a error | failover c complete");
 }
 
+impl World {
+    async fn embed(&self, texts: &[&str]) -> crate::reply::Embedded {
+        let call = Call {
+            id: RequestId::fresh(),
+            caller: self.caller.clone(),
+            target: Target::from_model_field("vec"),
+            request: EmbedRequest {
+                input: texts.iter().map(|text| (*text).to_owned()).collect(),
+                dimensions: None,
+                user: None,
+                extra: Default::default(),
+            },
+            options: Options::default(),
+        };
+        self.engine.embed(call).await.expect("vectors")
+    }
+}
+
 #[tokio::test]
 async fn vectors_are_held_and_booked() {
-    let world =
-        World::new("//- model small economy world\n//- model vec economy world kind=embedding\nx")
-            .await;
-    let call = Call {
-        id: RequestId::fresh(),
-        caller: world.caller.clone(),
-        target: Target::from_model_field("vec"),
-        request: EmbedRequest {
-            input: vec!["eins".into(), "zwei".into()],
-            dimensions: None,
-            user: None,
-            extra: Default::default(),
-        },
-        options: Options::default(),
-    };
-    let embedded = world.engine.embed(call).await.expect("vectors");
-    assert_eq!(embedded.vectors.len(), 2);
+    let world = World::new(
+        "//- model small economy world
+         //- model vec economy world kind=embedding
+         x",
+    )
+    .await;
+    assert_eq!(world.embed(&["eins", "zwei"]).await.vectors.len(), 2);
     let rows = world.rows().await;
     assert_eq!(rows_in_short(&rows), "first vec complete");
     assert!(rows[0].usage.input_tokens.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn the_row_of_vectors_names_the_level_of_what_was_sent_unhidden() {
+    let world = World::new(
+        "//- model small economy local
+         //- model vec economy local kind=embedding
+         //- config [guard]
+         //- config pii = \"off\"
+         x",
+    )
+    .await;
+    world.embed(&["Das Passwort: Xk9!vTq2#pL"]).await;
+    assert_eq!(world.rows().await[0].sensitivity, Sensitivity::Restricted);
 }
 
 #[tokio::test]

@@ -11,23 +11,21 @@ use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{self, Attempt, NoHold, Payload, Plan, Settled};
+use super::course::{Course, Weighed};
 use super::face::Face;
-use super::words::{attack_words, budget_words, time_up_words, upstream_words};
+use super::words::{attack_words, time_up_words};
 use super::{Inner, Live, internal};
-use crate::caller::Caller;
 use crate::catalog::{Model, Tokenizer, tokens};
 use crate::classify::{self, Input};
-use crate::config::{ClassifyMode, Config, InjectionAction, ProviderKind, Strategy};
+use crate::config::{ClassifyMode, InjectionAction, ProviderKind, Strategy};
 use crate::guard::{self, Inspection, redact};
-use crate::ids::{ModelId, Node, UseCase};
+use crate::ids::ModelId;
 use crate::judge;
-use crate::ledger::{AttemptReason, Ending, Entry};
-use crate::money::Cost;
+use crate::ledger::{AttemptReason, Ending};
 use crate::provider::{ProviderError, ProviderErrorKind};
-use crate::reply::{BudgetRefusal, Chunk, Done, Event, Failure, FailureKind, Words};
-use crate::request::{Call, ChatRequest, ResponseFormat, Sensitivity, Target};
-use crate::route::{self, Needs, Question, Refused};
-use crate::store::StoreError;
+use crate::reply::{Chunk, Event, Failure, FailureKind, Words};
+use crate::request::{Call, ChatRequest, ResponseFormat, Sensitivity, Target, TaskKind};
+use crate::route::{self, Needs, Question};
 use crate::trace::{Candidate, Classification, Decision, Judgement, Place, Trace};
 
 /// The longest wait before the same deployment is tried again.
@@ -42,19 +40,11 @@ const LONG_TEXT: usize = 32 * 1024;
 
 /// One call on its way.
 pub(super) struct Walk {
-    inner: Arc<Inner>,
-    live: Arc<Live>,
-    call: Call<()>,
+    course: Course,
     face: Face,
-    started: Instant,
     /// The request as it came, and as it goes where findings are hidden.
     raw: Arc<ChatRequest>,
     redacted: Option<(Arc<ChatRequest>, Arc<redact::Map>)>,
-    use_case: Option<UseCase>,
-    levels: Vec<Node>,
-    trace: Trace,
-    attempts: u32,
-    cost: Cost,
     /// Whether the face was told to forget a rejected answer.
     replaced: bool,
 }
@@ -64,6 +54,14 @@ struct Read {
     inspection: Inspection,
     classification: Classification,
     level: Sensitivity,
+    task: Option<TaskKind>,
+}
+
+impl Read {
+    fn weighed(&self) -> Weighed {
+        let findings = self.inspection.sensitivity();
+        Weighed { level: self.level, findings, task: self.task }
+    }
 }
 
 /// Why the walk must stop though the vendor would go on.
@@ -110,26 +108,8 @@ pub(super) enum Next {
 
 impl Walk {
     pub(super) fn begin(inner: Arc<Inner>, call: Call<ChatRequest>, face: Face) -> Walk {
-        let live = inner.live.load_full();
-        let Call { id, caller, target, request, options } = call;
-        let use_case = caller.use_case.clone().or_else(|| options.use_case.clone());
-        let levels = levels_of(&caller.levels, use_case.as_ref());
-        let trace = Trace::new(id.clone(), caller.node.clone(), caller.channel);
-        Walk {
-            inner,
-            live,
-            face,
-            started: Instant::now(),
-            raw: Arc::new(request),
-            redacted: None,
-            use_case,
-            levels,
-            trace,
-            attempts: 0,
-            cost: Cost::ZERO,
-            replaced: false,
-            call: Call { id, caller, target, request: (), options },
-        }
+        let (course, request) = Course::begin(inner, call);
+        Walk { course, face, raw: Arc::new(request), redacted: None, replaced: false }
     }
 
     /// The whole story.
@@ -145,99 +125,71 @@ impl Walk {
     pub(super) async fn decide(mut self) -> Result<Trace, Box<Failure>> {
         let read = self.read().await?;
         self.route(&read)?;
-        Ok(self.trace)
+        Ok(self.course.trace)
     }
 
     // ---- guard, classify -------------------------------------------------------------------
 
     async fn read(&mut self) -> Result<Read, Box<Failure>> {
         let bytes: usize = self.raw.messages.iter().flat_map(|m| m.texts()).map(str::len).sum();
-        let (request, live) = (self.raw.clone(), self.live.clone());
-        let said = self.call.options.sensitivity;
+        let (request, live) = (self.raw.clone(), self.course.live.clone());
+        let said = self.course.call.options.sensitivity;
         let reading = move || read(&request, &live, said);
         let outcome = match bytes {
             0..LONG_TEXT => reading(),
             _ => match tokio::task::spawn_blocking(reading).await {
                 Ok(outcome) => outcome,
-                Err(_) => return Err(self.fail_closed()),
+                Err(_) => return Err(self.course.fail_closed()),
             },
         };
         let Ok((inspection, classification, redacted)) = outcome else {
-            return Err(self.fail_closed());
+            return Err(self.course.fail_closed());
         };
         self.redacted = redacted.map(|(request, map)| (Arc::new(request), Arc::new(map)));
-        let level = self.level(&classification);
-        self.trace.guard = Some(inspection.findings.clone());
-        self.trace.classification = Some(classification.clone());
-        self.trace.sensitivity = Some(level);
-        let blocks = self.live.config.guard.injection == InjectionAction::Block;
+        let level = self.course.level(&classification);
+        self.course.trace.guard = Some(inspection.findings.clone());
+        self.course.trace.classification = Some(classification.clone());
+        self.course.trace.sensitivity = Some(level);
+        let blocks = self.course.live.config.guard.injection == InjectionAction::Block;
         if blocks && inspection.is_attack() {
-            return Err(self.failure(FailureKind::Guard, attack_words()));
+            return Err(self.course.failure(FailureKind::Guard, attack_words()));
         }
-        Ok(Read { inspection, classification, level })
-    }
-
-    /// What the classifier found, raised by request, key and policy.
-    fn level(&self, found: &Classification) -> Sensitivity {
-        let said = self.call.options.sensitivity.unwrap_or(Sensitivity::Public);
-        let floor = floor(&self.live.config, &self.call.caller, &self.call.target);
-        careful_level(found).max(said).max(floor)
-    }
-
-    fn fail_closed(&self) -> Box<Failure> {
-        tracing::error!(request.id = %self.call.id, "a guard failed; the request was not sent");
-        self.failure(
-            FailureKind::Guard,
-            Words::new(
-                "The safety check could not run, so nothing was sent. Try again, or tell your admin.",
-                "Die Sicherheitsprüfung konnte nicht laufen, daher wurde nichts gesendet. Versuchen Sie es erneut oder informieren Sie Ihre Administration.",
-            ),
-        )
+        let classified = self.course.live.config.classify.mode != ClassifyMode::Off;
+        let task = classified.then_some(classification.task);
+        Ok(Read { inspection, classification, level, task })
     }
 
     // ---- route -----------------------------------------------------------------------------
 
     fn route(&mut self, read: &Read) -> Result<Decision, Box<Failure>> {
-        let pressure = self.inner.store.pressure(&self.levels, attempt::now());
+        let pressure = self.course.inner.store.pressure(&self.course.levels, attempt::now());
         let raw = self.raw.clone();
         let estimate = move |tokenizer: Tokenizer| tokens::estimate(&raw, tokenizer);
         let question = Question {
-            caller: &self.call.caller,
-            use_case: self.use_case.as_ref(),
-            target: &self.call.target,
+            caller: &self.course.call.caller,
+            use_case: self.course.use_case.as_ref(),
+            target: &self.course.call.target,
             needs: Needs::of(&self.raw),
             classification: &read.classification,
             level: read.level,
             findings: findings_level(&read.inspection),
-            fallback: &self.call.options.fallback,
+            fallback: &self.course.call.options.fallback,
             pressure: pressure.as_ref().map(|(node, share)| (node, *share)),
             input_tokens: &estimate,
             input_bytes: tokens::bound(&self.raw, Tokenizer::Unpublished),
-            now: self.started,
+            now: self.course.started,
         };
-        let choosing = || route::choose(&self.live.config, &self.inner.health, &question);
+        let choosing =
+            || route::choose(&self.course.live.config, &self.course.inner.health, &question);
         let chosen = aside(question.input_bytes, choosing);
-        self.trace.pressure = pressure;
+        self.course.trace.pressure = pressure;
         match chosen {
             Ok(decision) => {
-                self.trace.decision = Some(decision.clone());
+                self.course.trace.decision = Some(decision.clone());
                 Ok(decision)
             }
-            Err(refused) => Err(self.refused(*refused)),
+            Err(refused) => Err(self.course.refused(*refused)),
         }
-    }
-
-    fn refused(&mut self, refused: Refused) -> Box<Failure> {
-        self.trace.decision = Some(Decision {
-            policy: None,
-            strategy: "refused".to_owned(),
-            candidates: Vec::new(),
-            rejected: refused.rejected,
-            reasons: Vec::new(),
-        });
-        let mut failure = self.failure(refused.kind, refused.message);
-        failure.retry_after_s = refused.retry_after.map(|rest| rest.as_secs().max(1));
-        failure
     }
 
     // ---- attempts --------------------------------------------------------------------------
@@ -261,11 +213,11 @@ impl Walk {
             while let Some(at) = candidate.places.get(place) {
                 let judged = self.next_rung(decision, rung).is_some();
                 let plan = self.plan(reason, &model, at, decision, read, judged && asks_logprobs);
-                let attempt = match self.hold(plan).await {
+                let attempt = match self.course.hold(plan).await {
                     Ok(attempt) => attempt,
                     Err(NoHold::Refused(refusal)) => {
                         // What was never tried has no number: rows count 1, 2, 3.
-                        self.attempts -= 1;
+                        self.course.attempts -= 1;
                         if reason == AttemptReason::First
                             && let Some(cheaper) = self.cheaper(decision, rung)
                         {
@@ -273,9 +225,9 @@ impl Walk {
                             rung = cheaper;
                             continue 'models;
                         }
-                        return Err(self.over_budget(refusal));
+                        return Err(self.course.over_budget(refusal));
                     }
-                    Err(NoHold::Failed(error)) => return Err(self.store_failed(error)),
+                    Err(NoHold::Failed(error)) => return Err(self.course.store_failed(error)),
                 };
                 let hedge = self.hedge(decision, rung, place, reason, read);
                 match self.run(attempt, hedge, &mut before, judged).await? {
@@ -283,7 +235,8 @@ impl Walk {
                         if !asks_logprobs {
                             // It answers without them, so they were what it refused.
                             let deployment = &model.deployments[at.deployment];
-                            let record = route::record(&self.inner.health, &model, deployment);
+                            let record =
+                                route::record(&self.course.inner.health, &model, deployment);
                             record.note_refuses_logprobs();
                         }
                         let Some(next) = self.next_rung(decision, rung) else {
@@ -302,7 +255,7 @@ impl Walk {
                     }
                     Outcome::Failed { error, shown, begun, refuses_logprobs } => {
                         if shown == Some(Shown::Binding) {
-                            return Err(self.upstream_failed(&error));
+                            return Err(self.course.upstream_failed(&error));
                         }
                         if refuses_logprobs && asks_logprobs {
                             asks_logprobs = false;
@@ -311,7 +264,7 @@ impl Walk {
                         }
                         let more = place + 1 < candidate.places.len()
                             || rung + 1 < decision.candidates.len();
-                        let retries = self.max_retries(at);
+                        let retries = self.course.max_retries(at);
                         let next = next_move(&error, tries, retries, begun, more);
                         last_error = Some(error);
                         match next {
@@ -340,25 +293,20 @@ impl Walk {
             return Ok(settled);
         }
         match last_error {
-            Some(error) => Err(self.upstream_failed(&error)),
-            None => Err(internal(self.call.id.clone(), "no candidate was tried")),
+            Some(error) => Err(self.course.upstream_failed(&error)),
+            None => Err(internal(self.course.call.id.clone(), "no candidate was tried")),
         }
     }
 
-    fn max_retries(&self, place: &Place) -> u32 {
-        let provider = self.live.providers.get(&place.provider);
-        provider.map_or(1, |provider| provider.limits().max_retries)
-    }
-
     fn model(&self, id: &ModelId) -> Result<Arc<Model>, Box<Failure>> {
-        let model = self.live.config.catalog.get(id).cloned();
-        model.ok_or_else(|| internal(self.call.id.clone(), "a chosen model is gone"))
+        let model = self.course.live.config.catalog.get(id).cloned();
+        model.ok_or_else(|| internal(self.course.call.id.clone(), "a chosen model is gone"))
     }
 
     /// The rung that an answer of this one may be given up for: only in a cascade, never down,
     /// and not while the budget presses.
     fn next_rung(&self, decision: &Decision, rung: usize) -> Option<usize> {
-        let policy = self.live.config.policies.get(decision.policy.as_ref()?)?;
+        let policy = self.course.live.config.policies.get(decision.policy.as_ref()?)?;
         if policy.strategy != Strategy::Cascade || self.pressed() {
             return None;
         }
@@ -367,15 +315,15 @@ impl Walk {
     }
 
     fn pressed(&self) -> bool {
-        let degrade_at = self.live.config.budget.degrade_at;
-        self.trace.pressure.as_ref().is_some_and(|(_, share)| *share >= degrade_at)
+        let degrade_at = self.course.live.config.budget.degrade_at;
+        self.course.trace.pressure.as_ref().is_some_and(|(_, share)| *share >= degrade_at)
     }
 
     /// A later candidate of the policy whose price is lower: for a budget that has little left.
     fn cheaper(&self, decision: &Decision, rung: usize) -> Option<usize> {
         decision.policy.as_ref()?;
         let price = |candidate: &Candidate| {
-            let model = self.live.config.catalog.get(&candidate.model)?;
+            let model = self.course.live.config.catalog.get(&candidate.model)?;
             Some(model.deployments[candidate.places[0].deployment].price.worst_case(1_000, 1_000))
         };
         let now = price(&decision.candidates[rung])?;
@@ -384,7 +332,7 @@ impl Walk {
     }
 
     fn note_unaffordable(&mut self, model: &ModelId) {
-        if let Some(decision) = self.trace.decision.as_mut() {
+        if let Some(decision) = self.course.trace.decision.as_mut() {
             decision.reasons.push(format!("{model} would not fit the budget"));
         }
     }
@@ -398,12 +346,12 @@ impl Walk {
         read: &Read,
         judged: bool,
     ) -> Plan {
-        let config = self.live.config.clone();
+        let config = self.course.live.config.clone();
         let asked = self.raw.max_output_tokens;
         let limit = route::output_limit(&config, decision.policy.as_ref(), asked, model);
         let (request, hidden) = self.sent(place.redact, limit);
         let deployment = &model.deployments[place.deployment];
-        let record = route::record(&self.inner.health, model, deployment);
+        let record = route::record(&self.course.inner.health, model, deployment);
         let logprobs_for_judge = judged
             && !request.logprobs
             && self.gives_logprobs(model, place)
@@ -415,14 +363,15 @@ impl Walk {
             output_limit: limit,
             hidden,
             logprobs_for_judge,
-            draft: self.draft(reason, model, place, decision, read),
+            draft: self.course.draft(reason, model, place, decision, read.weighed()),
         }
     }
 
     /// Log probabilities are asked of vendors that document them. A place that refuses them all
     /// the same is remembered and asked without.
     fn gives_logprobs(&self, model: &Model, place: &Place) -> bool {
-        let kind = self.live.config.providers.get(&place.provider).map(|provider| provider.kind);
+        let kind =
+            self.course.live.config.providers.get(&place.provider).map(|provider| provider.kind);
         let documented = matches!(
             kind,
             Some(
@@ -452,62 +401,6 @@ impl Walk {
         }
     }
 
-    fn draft(
-        &mut self,
-        reason: AttemptReason,
-        model: &Model,
-        place: &Place,
-        decision: &Decision,
-        read: &Read,
-    ) -> Entry {
-        self.attempts += 1;
-        let caller = &self.call.caller;
-        let config = &self.live.config;
-        let hidden = place.redact || read.inspection.sensitivity().is_none();
-        let level = match read.inspection.sensitivity() {
-            Some(findings) if !hidden => read.level.max(findings),
-            _ => read.level,
-        };
-        let classified = config.classify.mode != ClassifyMode::Off;
-        Entry {
-            time: attempt::now(),
-            request_id: self.call.id.clone(),
-            attempt: self.attempts,
-            reason,
-            model: model.id.clone(),
-            vendor_model: None,
-            provider: place.provider.clone(),
-            zone: place.zone,
-            sensitivity: level,
-            person: caller.person.clone(),
-            key: caller.key.clone(),
-            node: caller.node.clone(),
-            levels: self.levels.clone(),
-            use_case: self.use_case.clone(),
-            channel: caller.channel,
-            task: classified.then_some(read.classification.task),
-            policy: decision.policy.clone(),
-            duration_ms: None,
-            first_token_ms: None,
-            metadata: self.call.options.metadata.clone(),
-            usage: Default::default(),
-            cost: Cost::ZERO,
-            currency: config.money.currency.clone(),
-            price: model.deployments[place.deployment].price.clone(),
-            flags: Vec::new(),
-            ending: Ending::Recovered,
-        }
-    }
-
-    async fn hold(&self, plan: Plan) -> Result<Attempt, NoHold> {
-        let provider = self.live.providers.get(&plan.place.provider).cloned();
-        let Some(provider) = provider else {
-            let missing = StoreError::NotFound(format!("provider {}", plan.place.provider));
-            return Err(NoHold::Failed(missing));
-        };
-        Attempt::hold(&self.inner, provider, plan).await
-    }
-
     /// Where a second try runs when the first is silent: the next place of the same model, else
     /// the next model of the decision.
     fn hedge(
@@ -518,8 +411,10 @@ impl Walk {
         reason: AttemptReason,
         read: &Read,
     ) -> Option<Hedge> {
-        let of_policy = decision.policy.as_ref().and_then(|id| self.live.config.policies.get(id));
+        let of_policy =
+            decision.policy.as_ref().and_then(|id| self.course.live.config.policies.get(id));
         let after_ms = self
+            .course
             .call
             .options
             .hedge_after_ms
@@ -535,10 +430,10 @@ impl Walk {
                 (&next.model, next.places[0].clone())
             }
         };
-        let model = self.live.config.catalog.get(model)?.clone();
+        let model = self.course.live.config.catalog.get(model)?.clone();
         let plan = self.plan(AttemptReason::Hedge, &model, &place, decision, read, false);
         // The number is given when the second try really starts.
-        self.attempts -= 1;
+        self.course.attempts -= 1;
         Some(Hedge { after: Duration::from_millis(after_ms), plan })
     }
 
@@ -629,13 +524,13 @@ impl Walk {
                 }
                 () = &mut timer, if waiting.is_some() => {
                     let Some(mut plan) = waiting.take() else { continue };
-                    self.attempts += 1;
-                    plan.draft.attempt = self.attempts;
+                    self.course.attempts += 1;
+                    plan.draft.attempt = self.course.attempts;
                     plan.draft.time = attempt::now();
-                    match self.hold(plan).await {
+                    match self.course.hold(plan).await {
                         Ok(second) => contenders.push(second.contend(cancel.clone())),
                         // No money for a second try: the first goes on alone.
-                        Err(_) => self.attempts -= 1,
+                        Err(_) => self.course.attempts -= 1,
                     }
                     continue;
                 }
@@ -657,7 +552,7 @@ impl Walk {
     {
         cancel.cancel();
         while let Some((attempt, _)) = contenders.next().await {
-            self.settle(attempt, Ending::ClientGone, None).await?;
+            self.course.settle(attempt, Ending::ClientGone, None).await?;
         }
         Ok(())
     }
@@ -678,7 +573,7 @@ impl Walk {
             self.replaced |= rejected;
             self.tell(event).await?;
         }
-        let trace = Arc::new(self.trace.clone());
+        let trace = Arc::new(self.course.trace.clone());
         self.tell(Event::Started { attempt, model, provisional, trace }).await
     }
 
@@ -722,7 +617,7 @@ impl Walk {
     // ---- endings ---------------------------------------------------------------------------
 
     async fn complete(&mut self, attempt: Attempt) -> Result<Outcome, Box<Failure>> {
-        let settled = self.settle(attempt, Ending::Complete, None).await?;
+        let settled = self.course.settle(attempt, Ending::Complete, None).await?;
         Ok(Outcome::Answered(Box::new(settled)))
     }
 
@@ -735,48 +630,24 @@ impl Walk {
         let refuses_logprobs =
             attempt.plan().logprobs_for_judge && error.kind == ProviderErrorKind::BadRequest;
         let begun = attempt.any_token();
-        let entry = self.settle(attempt, attempt::ending_of(&error), Some(&error)).await?.entry;
+        let entry =
+            self.course.settle(attempt, attempt::ending_of(&error), Some(&error)).await?.entry;
         tracing::warn!(
-            request.id = %self.call.id, model.id = %entry.model, provider.id = %entry.provider,
+            request.id = %self.course.call.id, model.id = %entry.model, provider.id = %entry.provider,
             attempt = entry.attempt, error = %error.detail, "an attempt failed"
         );
         Ok(Outcome::Failed { error, shown, begun, refuses_logprobs })
     }
 
     async fn interrupted(&mut self, attempt: Attempt, interrupt: Interrupt) -> Box<Failure> {
-        match self.settle(attempt, Ending::ClientGone, None).await {
+        match self.course.settle(attempt, Ending::ClientGone, None).await {
             Ok(_) => self.interruption(interrupt),
             Err(failure) => failure,
         }
     }
 
-    async fn settle(
-        &mut self,
-        attempt: Attempt,
-        ending: Ending,
-        error: Option<&ProviderError>,
-    ) -> Result<Settled, Box<Failure>> {
-        let settled = match attempt.settle(ending, error).await {
-            Ok(settled) => settled,
-            Err(error) => return Err(self.store_failed(error)),
-        };
-        self.cost += settled.entry.cost;
-        self.trace.attempts.push(settled.trace.clone());
-        Ok(settled)
-    }
-
     async fn done(self, settled: Settled) {
-        let done = Done {
-            attempt: settled.attempt,
-            model: settled.entry.model,
-            vendor_model: settled.entry.vendor_model,
-            usage: settled.usage,
-            estimated: settled.estimated,
-            cost: self.cost,
-            currency: self.live.config.money.currency.clone(),
-            trace: Arc::new(self.trace.clone()),
-        };
-        self.tell_last(Event::Done(Box::new(done))).await;
+        self.tell_last(Event::Done(Box::new(self.course.done(settled)))).await;
     }
 
     // ---- judge -----------------------------------------------------------------------------
@@ -788,7 +659,7 @@ impl Walk {
         decision: &Decision,
         read: &Read,
     ) -> Result<bool, Box<Failure>> {
-        let live = self.live.clone();
+        let live = self.course.live.clone();
         let policy = decision.policy.as_ref().and_then(|id| live.config.policies.get(id));
         let Some(policy) = policy else { return Ok(true) };
         let complexity = match read.classification.stage.as_str() {
@@ -808,7 +679,7 @@ impl Walk {
     }
 
     fn note_judgement(&mut self, attempt: u32, judged: Judgement) {
-        let mut attempts = self.trace.attempts.iter_mut();
+        let mut attempts = self.course.trace.attempts.iter_mut();
         if let Some(trace) = attempts.find(|trace| trace.attempt == attempt) {
             trace.judged = Some(judged);
         }
@@ -824,14 +695,14 @@ impl Walk {
     ) -> Result<Option<f64>, Box<Failure>> {
         let request = judge::question(&self.raw, &settled.answered.text);
         let Some((plan, decision)) = self.judge_plan(judge, request, read) else { return Ok(None) };
-        let mut attempt = match self.hold(plan).await {
+        let mut attempt = match self.course.hold(plan).await {
             Ok(attempt) => attempt,
             Err(NoHold::Refused(_)) => {
-                self.attempts -= 1;
+                self.course.attempts -= 1;
                 self.note_unaffordable(&decision);
                 return Ok(None);
             }
-            Err(NoHold::Failed(error)) => return Err(self.store_failed(error)),
+            Err(NoHold::Failed(error)) => return Err(self.course.store_failed(error)),
         };
         loop {
             let step = match attempt.has_begun() {
@@ -848,7 +719,7 @@ impl Walk {
                 Err(interrupt) => return Err(self.interrupted(attempt, interrupt).await),
             }
         }
-        let judged = self.settle(attempt, Ending::Complete, None).await?;
+        let judged = self.course.settle(attempt, Ending::Complete, None).await?;
         Ok(judge::verdict(&judged.answered.text))
     }
 
@@ -858,11 +729,11 @@ impl Walk {
         request: ChatRequest,
         read: &Read,
     ) -> Option<(Plan, ModelId)> {
-        let inspection = guard::inspect(&request, &self.live.config.guard).ok()?;
+        let inspection = guard::inspect(&request, &self.course.live.config.guard).ok()?;
         let target = Target::Model(judge.clone());
         let question = Question {
-            caller: &self.call.caller,
-            use_case: self.use_case.as_ref(),
+            caller: &self.course.call.caller,
+            use_case: self.course.use_case.as_ref(),
             target: &target,
             needs: Needs::of(&request),
             classification: &read.classification,
@@ -874,8 +745,8 @@ impl Walk {
             input_bytes: tokens::bound(&request, Tokenizer::Unpublished),
             now: Instant::now(),
         };
-        let live = self.live.clone();
-        let decision = route::choose(&live.config, &self.inner.health, &question).ok()?;
+        let live = self.course.live.clone();
+        let decision = route::choose(&live.config, &self.course.inner.health, &question).ok()?;
         let place = decision.candidates.first()?.places.first()?.clone();
         let model = live.config.catalog.get(&decision.candidates[0].model)?.clone();
         let payload = match place.redact {
@@ -887,7 +758,13 @@ impl Walk {
             payload: Payload::Chat(Arc::new(payload)),
             hidden: Arc::default(),
             logprobs_for_judge: false,
-            draft: self.draft(AttemptReason::Judge, &model, &place, &decision, read),
+            draft: self.course.draft(
+                AttemptReason::Judge,
+                &model,
+                &place,
+                &decision,
+                read.weighed(),
+            ),
             place,
             model: model.clone(),
         };
@@ -907,29 +784,22 @@ impl Walk {
 
     /// Whether the call must stop before anything was sent; then nothing is billed.
     fn interrupted_already(&self) -> Option<Interrupt> {
-        let time_up = |ms| self.started.elapsed() >= Duration::from_millis(ms);
+        let time_up = |ms| self.course.started.elapsed() >= Duration::from_millis(ms);
         match () {
             () if self.face.is_gone() => Some(Interrupt::FaceGone),
-            () if self.call.options.timeout_ms.is_some_and(time_up) => Some(Interrupt::TimeUp),
-            () if self.inner.stop.is_cancelled() => Some(Interrupt::Stopping),
+            () if self.course.call.options.timeout_ms.is_some_and(time_up) => {
+                Some(Interrupt::TimeUp)
+            }
+            () if self.course.inner.stop.is_cancelled() => Some(Interrupt::Stopping),
             () => None,
         }
     }
 
     async fn interrupt(&self) -> Interrupt {
-        let time_up = async {
-            match self.call.options.timeout_ms {
-                Some(ms) => {
-                    let deadline = self.started + Duration::from_millis(ms);
-                    tokio::time::sleep_until(deadline.into()).await;
-                }
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             () = self.face.gone() => Interrupt::FaceGone,
-            () = time_up => Interrupt::TimeUp,
-            () = self.inner.stop.cancelled() => Interrupt::Stopping,
+            () = self.course.time_up() => Interrupt::TimeUp,
+            () = self.course.inner.stop.cancelled() => Interrupt::Stopping,
         }
     }
 
@@ -940,8 +810,8 @@ impl Walk {
 
     fn interruption(&self, interrupt: Interrupt) -> Box<Failure> {
         match interrupt {
-            Interrupt::TimeUp => self.failure(FailureKind::CallerTimeout, time_up_words()),
-            Interrupt::FaceGone | Interrupt::Stopping => self.failure(
+            Interrupt::TimeUp => self.course.failure(FailureKind::CallerTimeout, time_up_words()),
+            Interrupt::FaceGone | Interrupt::Stopping => self.course.failure(
                 FailureKind::ShuttingDown,
                 Words::new(
                     "The answer was broken off because the server is stopping. Try again shortly.",
@@ -949,38 +819,6 @@ impl Walk {
                 ),
             ),
         }
-    }
-
-    // ---- failures --------------------------------------------------------------------------
-
-    fn failure(&self, kind: FailureKind, message: Words) -> Box<Failure> {
-        let mut failure = Failure::new(self.call.id.clone(), kind, message);
-        failure.trace = Some(Arc::new(self.trace.clone()));
-        failure.cost = self.cost;
-        Box::new(failure)
-    }
-
-    fn over_budget(&self, refusal: BudgetRefusal) -> Box<Failure> {
-        let zone = &self.live.config.money.time_zone;
-        let mut failure = self.failure(
-            FailureKind::OverBudget,
-            budget_words(&refusal, &self.live.config.money.currency, zone),
-        );
-        failure.budget = Some(refusal);
-        failure
-    }
-
-    fn store_failed(&self, error: StoreError) -> Box<Failure> {
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        tracing::error!(request.id = %self.call.id, %error, cause, "the store failed");
-        internal(self.call.id.clone(), "the database failed")
-    }
-
-    fn upstream_failed(&self, error: &ProviderError) -> Box<Failure> {
-        let (kind, message) = upstream_words(error);
-        let mut failure = self.failure(kind, message);
-        failure.retry_after_s = error.retry_after.map(|wait| wait.as_secs().max(1));
-        failure
     }
 }
 
@@ -1071,37 +909,6 @@ pub(super) fn next_move(
             Next::SamePlace(pause.max(asked))
         }
     }
-}
-
-/// What the classifier found; where it is unsure, at least internal.
-pub(super) fn careful_level(found: &Classification) -> Sensitivity {
-    match found.stage.as_str() {
-        "off" => found.sensitivity,
-        _ if found.unsure => found.sensitivity.max(Sensitivity::Internal),
-        _ => found.sensitivity,
-    }
-}
-
-/// The level below which nothing of this key or this policy is handled. It counts for everything
-/// that follows from the request: places, rules, the judge and the row.
-pub(super) fn floor(config: &Config, caller: &Caller, target: &Target) -> Sensitivity {
-    let of_policy = match target {
-        Target::Policy(id) => config.policies.get(id).and_then(|policy| policy.floor),
-        Target::Model(_) => None,
-    };
-    caller.floor.max(of_policy).unwrap_or(Sensitivity::Public)
-}
-
-/// Caller's levels and the use case, each once.
-pub(super) fn levels_of(levels: &[Node], use_case: Option<&UseCase>) -> Vec<Node> {
-    let mut all = levels.to_vec();
-    if let Some(use_case) = use_case {
-        let node = Node::UseCase(use_case.clone());
-        if !all.contains(&node) {
-            all.push(node);
-        }
-    }
-    all
 }
 
 /// The level that findings mean where they are not hidden; there is one as soon as anything was
