@@ -10,9 +10,15 @@ use crate::trace::Classification;
 mod cues;
 mod language;
 pub mod rules;
+pub mod train;
 
 #[cfg(test)]
 mod tests;
+
+/// Characters of each turn, and of all together: what a follow-up such as "and now shorter" refers
+/// to stands at the beginnings of the last few turns.
+const CONTEXT_TURN: usize = 600;
+const CONTEXT: usize = 2_000;
 
 /// What the classifier reads: the question and what stands around it.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +60,28 @@ impl Input {
             tools: request.tools.len(),
             attachments: request.has_images() || request.has_documents() || request.has_audio(),
         }
+    }
+
+    /// What stands around the question, nearest first: the turns before, then the standing
+    /// instructions, cut to what a classifier has time for.
+    pub fn context(&self) -> String {
+        let turns = self.history.iter().map(|turn| (turn, CONTEXT_TURN));
+        let mut context = String::new();
+        let mut left = CONTEXT;
+        for (part, most) in turns.chain([(&self.system, CONTEXT)]) {
+            let part = part.trim();
+            if part.is_empty() || left < 2 {
+                continue;
+            }
+            if !context.is_empty() {
+                context.push('\n');
+                left -= 1;
+            }
+            let before = context.len();
+            context.extend(part.chars().take(most.min(left)));
+            left -= context[before..].chars().count();
+        }
+        context
     }
 
     /// A question alone.

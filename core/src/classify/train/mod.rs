@@ -1,0 +1,8 @@
+//! How the trained classifier comes to be: data, learning, scores.
+//!
+//! [`data`] reads labelled sets into one shape, [`metrics`] says how good a classifier is. Runs
+//! on a developer's or an admin's machine, never while serving. Knows nothing of requests, models
+//! or prices.
+
+pub mod data;
+pub mod metrics;
