@@ -8,6 +8,7 @@ use crate::request::{ChatRequest, Sensitivity};
 use crate::trace::Classification;
 
 mod cues;
+pub mod encoder;
 mod language;
 pub mod rules;
 pub mod train;
