@@ -39,6 +39,8 @@ enum What {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Training rows for names: filled frames of assets/training/names.
+    Names(crate::names::Args),
 }
 
 /// Runs `xtask gen …`.
@@ -46,6 +48,7 @@ pub fn run(args: Args) -> Result<()> {
     match args.what {
         What::Catalog { data, out } => catalog(&data, &out),
         What::Vocabulary { tiktoken, out } => vocabulary(&tiktoken, &out),
+        What::Names(args) => crate::names::run(&args),
     }
 }
 

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod dist;
 mod r#gen;
+mod names;
 mod needs;
 mod run;
 mod shell;
