@@ -26,6 +26,7 @@ use crate::request::{Sensitivity, Zone};
 
 mod access;
 pub mod found;
+mod guards;
 mod models;
 mod policies;
 #[cfg(test)]
@@ -114,7 +115,7 @@ fn believed(root: Section<'_>, reader: &Reader<'_>, base_dir: &Path, today: Date
     let policies = policies::policies(root.sections("policy"), reader, &models, &mut warnings);
     let grants = policies::grants(root.sections("grant"), reader, &models);
     let zones = zones(root.section("sensitivity"), &mut warnings);
-    let guard = guard(root.section("guard"));
+    let guard = guard(root.section("guard"), reader);
     let budget = budget(root.section("budget"));
     let classify = classify(root.section("classify"));
     later_issues(&root);
@@ -397,7 +398,7 @@ fn zones(section: Option<Section<'_>>, warnings: &mut Vec<Finding>) -> ZoneRules
     rules
 }
 
-fn guard(section: Option<Section<'_>>) -> GuardConfig {
+fn guard(section: Option<Section<'_>>, reader: &Reader<'_>) -> GuardConfig {
     let mut guard = GuardConfig::default();
     let Some(section) = section else { return guard };
     if section.is_table("pii") {
@@ -420,6 +421,7 @@ fn guard(section: Option<Section<'_>>) -> GuardConfig {
     if let Some(action) = section.word("injection", InjectionAction::ALL) {
         guard.injection = action.value;
     }
+    guards::lists(&section, reader, &mut guard);
     section.finish();
     guard
 }

@@ -70,6 +70,14 @@ kinds! {
     EmployeeNumber = "EMPLOYEE_NUMBER", "EMPLOYEENUMBER", Confidential;
     /// A person's name.
     Person = "PERSON", "PERSON", Internal;
+    /// A company, an authority, a club.
+    Organization = "ORGANIZATION", "ORGANIZATION", Public;
+    /// A town, a country, a river.
+    Location = "LOCATION", "LOCATION", Public;
+    /// A number that a company gave one of its customers.
+    CustomerNumber = "CUSTOMER_NUMBER", "CUSTOMERNUMBER", Confidential;
+    /// What matches a pattern of the company's own (`[[guard.pattern]]`).
+    Custom = "CUSTOM", "CUSTOM", Confidential;
     /// An address in a network.
     IpAddress = "IP_ADDRESS", "IPADDRESS", Internal;
     /// A network card.

@@ -7,18 +7,19 @@
 //! looked into. Start reading at [`inspect`], then `walk`, which says what is looked at.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::config::{GuardConfig, InjectionAction, PiiAction};
+use crate::config::{GuardConfig, InjectionAction, OwnPattern, PiiAction};
+use crate::guard::hints::{Hints, fingerprint};
 use crate::guard::kind::Kind;
-use crate::guard::pii::Span;
+use crate::guard::pii::{Span, Wanted};
 use crate::guard::walk::{Origin, Visitor};
 use crate::request::{ChatRequest, EmbedRequest, ResponseFormat, Sensitivity};
 use crate::trace::Findings;
 
+pub mod hints;
 pub mod injection;
 pub mod kind;
 pub mod pii;
@@ -49,11 +50,17 @@ impl std::fmt::Debug for PiiSpan {
     }
 }
 
-/// What stands in a text, as the `classify` command tells it; in order, never overlapping.
+/// What stands in a text, by rules alone; in order, never overlapping.
 pub fn pii(text: &str) -> Vec<PiiSpan> {
+    pii_with(text, &Hints::default())
+}
+
+/// What stands in a text, as the `classify` command tells it; in order, never overlapping.
+pub fn pii_with(text: &str, hints: &Hints) -> Vec<PiiSpan> {
     let mut spans = Vec::new();
     let (mut bytes, mut points) = (0, 0);
-    for span in pii::find(text, true) {
+    let wanted = Wanted { personal: true, own: &[], hints: hints.of(text) };
+    for span in pii::find(text, wanted) {
         points += text[bytes..span.start].chars().count();
         let start = points;
         points += text[span.start..span.end].chars().count();
@@ -88,6 +95,14 @@ impl std::fmt::Debug for Inspection {
 struct Found {
     /// Whether personal data was looked for; secrets always are.
     personal: bool,
+    /// The company's own patterns.
+    own: Vec<OwnPattern>,
+    /// Kinds that are told and not hidden.
+    left: Vec<Kind>,
+    /// Whether anything must be hidden.
+    hides: bool,
+    /// What a model saw, for texts that are looked at anew.
+    hints: Hints,
     /// Texts that were looked at, by length and hash, with what stands in them. A text that is
     /// not here (someone changed the request since) is looked at anew, never sent unseen.
     seen: HashMap<(usize, u64), Vec<Span>>,
@@ -110,12 +125,29 @@ pub struct GuardError {
 /// Where all three zones say `pii = "off"`, only secrets are looked for: they always raise the
 /// sensitivity, and are hidden where `pii` is `redact`.
 pub fn inspect(request: &ChatRequest, config: &GuardConfig) -> Result<Inspection, GuardError> {
-    let mut finder = Finder::new(config);
+    inspect_with(request, config, Hints::default())
+}
+
+/// [`inspect`], with what a trained model believes of the same request.
+pub fn inspect_with(
+    request: &ChatRequest,
+    config: &GuardConfig,
+    hints: Hints,
+) -> Result<Inspection, GuardError> {
+    let mut finder = Finder::new(config, hints);
     if finder.looks_for_attacks && !injection::is_ready() {
         return Err(GuardError { guard: "injection" });
     }
     walk::visit(&mut request.clone(), &mut finder)?;
     finder.done(config)
+}
+
+/// The texts of a request in which a model should look for names, longest conversations
+/// included: what people, tools and documents say. Fields and JSON are left to the rules.
+pub fn texts(request: &ChatRequest) -> Result<Vec<String>, GuardError> {
+    let mut reader = Reader::default();
+    walk::visit(&mut request.clone(), &mut reader)?;
+    Ok(reader.texts)
 }
 
 /// Compiles every pattern, so that the first request does not wait for it.
@@ -135,7 +167,7 @@ pub fn inspect_texts(
     request: &EmbedRequest,
     config: &GuardConfig,
 ) -> Result<Inspection, GuardError> {
-    let mut finder = Finder::new(config);
+    let mut finder = Finder::new(config, Hints::default());
     for text in &request.input {
         finder.look(Origin::Field, text);
     }
@@ -153,7 +185,7 @@ impl Inspection {
 
     /// Whether there is anything to hide.
     pub fn has_findings(&self) -> bool {
-        !self.findings.kinds.is_empty()
+        self.found.hides
     }
 
     /// Whether it is an attack: `injection` above 0.5 (CONTRACT 42).
@@ -198,10 +230,29 @@ impl Inspection {
     }
 }
 
-fn fingerprint(text: &str) -> (usize, u64) {
-    let mut hasher = DefaultHasher::new();
-    text.hash(&mut hasher);
-    (text.len(), hasher.finish())
+impl Found {
+    fn find(&self, text: &str) -> Vec<Span> {
+        let hints = self.hints.of(text);
+        pii::find(text, Wanted { personal: self.personal, own: &self.own, hints })
+    }
+}
+
+/// Collects plain texts.
+#[derive(Default)]
+struct Reader {
+    texts: Vec<String>,
+}
+
+impl Visitor for Reader {
+    fn text(&mut self, origin: Origin, text: &mut String) {
+        if origin != Origin::Field && !text.trim().is_empty() && !self.texts.contains(text) {
+            self.texts.push(text.clone());
+        }
+    }
+
+    fn json(&mut self, _: Origin, _: &mut String) {}
+
+    fn value(&mut self, _: Origin, _: &mut Value) {}
 }
 
 /// Looks at texts and counts.
@@ -212,16 +263,23 @@ struct Finder {
     counts: BTreeMap<&'static str, u32>,
     sensitivity: Option<Sensitivity>,
     looks_for_attacks: bool,
+    /// The probability of an attack by the trained model.
+    model_says: Option<f32>,
     injection: f32,
     signs: Vec<&'static str>,
 }
 
 impl Finder {
-    fn new(config: &GuardConfig) -> Self {
+    fn new(config: &GuardConfig, hints: Hints) -> Self {
         let off = |action| action == PiiAction::Off;
         let personal = !(off(config.pii_local) && off(config.pii_eu) && off(config.pii_world));
+        let is_left = |kind: &Kind| config.leave.iter().any(|word| word == kind.as_str());
+        let left = Kind::ALL.iter().copied().filter(is_left).collect();
+        let own = config.patterns.clone();
+        let injection = hints.injection;
         Finder {
-            found: Found { personal, ..Found::default() },
+            found: Found { personal, own, left, hints, ..Found::default() },
+            model_says: injection,
             things: HashSet::new(),
             counts: BTreeMap::new(),
             sensitivity: None,
@@ -232,9 +290,10 @@ impl Finder {
     }
 
     fn look(&mut self, origin: Origin, text: &str) {
-        let spans = pii::find(text, self.found.personal);
+        let spans = self.found.find(text);
         for span in &spans {
             self.count(span.kind, &text[span.start..span.end]);
+            self.found.hides |= !self.found.left.contains(&span.kind);
         }
         if !spans.is_empty() {
             self.found.seen.insert(fingerprint(text), spans);
@@ -260,6 +319,14 @@ impl Finder {
     }
 
     fn done(mut self, config: &GuardConfig) -> Result<Inspection, GuardError> {
+        // The rules know few attacks for certain, the model many by their likeness: either is
+        // enough.
+        if let Some(probability) = self.model_says.filter(|_| self.looks_for_attacks)
+            && probability > self.injection
+        {
+            self.injection = probability;
+            self.signs = vec!["model"];
+        }
         if !self.found.again.is_empty() {
             // Leftmost longest: `Anna Meyer-Schulz` before `Anna Meyer`.
             let matcher = aho_corasick::AhoCorasick::builder()
@@ -273,12 +340,17 @@ impl Finder {
             remarks.push(format!("attack: {}", self.signs.join(", ")));
         }
         let off = !self.found.personal && config.injection == InjectionAction::Off;
+        let stage = match off {
+            true => "off",
+            false if self.model_says.is_some() => "model",
+            false => "rules",
+        };
         let findings = Findings {
             kinds: self.counts.into_iter().map(|(kind, n)| (kind.to_owned(), n)).collect(),
             injection: self.injection,
             sensitivity: self.sensitivity,
             remarks,
-            stage: if off { "off" } else { "rules" }.to_owned(),
+            stage: stage.to_owned(),
         };
         Ok(Inspection { findings, found: Arc::new(self.found) })
     }
@@ -382,8 +454,9 @@ impl Hiding<'_> {
     fn spans(&self, text: &str) -> Vec<Span> {
         let mut spans = match self.found.seen.get(&fingerprint(text)) {
             Some(spans) => spans.clone(),
-            None => pii::find(text, self.found.personal),
+            None => self.found.find(text),
         };
+        spans.retain(|span| !self.found.left.contains(&span.kind));
         if let Some(matcher) = &self.found.matcher {
             let again = matcher.find_iter(text).map(|hit| Span {
                 kind: self.found.again[hit.pattern().as_usize()].0,

@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::config::OwnPattern;
+use crate::guard::hints::{self, Entity};
 use crate::guard::kind::Kind;
 use crate::guard::secrets;
 
@@ -58,15 +60,30 @@ impl Shape {
     }
 }
 
-/// Everything that stands in a text, in order and never overlapping. Without `personal` only
-/// secrets.
-pub fn find(text: &str, personal: bool) -> Vec<Span> {
+/// What to look for beside secrets, which always are.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// Personal data at all.
+    pub personal: bool,
+    /// The company's own patterns.
+    pub own: &'a [OwnPattern],
+    /// What a trained model saw in this text.
+    pub hints: &'a [Entity],
+}
+
+/// Everything that stands in a text, in order and never overlapping.
+pub fn find(text: &str, wanted: Wanted<'_>) -> Vec<Span> {
     let mut spans = Vec::new();
     if text.len() < 3 {
         return spans;
     }
     secrets::find(text, &mut spans);
-    if personal {
+    if wanted.personal {
+        for own in wanted.own {
+            let kind = own_kind(&own.kind);
+            let hits = own.pattern.regex().find_iter(text).filter(|hit| !hit.is_empty());
+            spans.extend(hits.map(|hit| Span { kind, start: hit.start(), end: hit.end() }));
+        }
         let shape = Shape::of(text);
         numbers::find(text, shape, &mut spans);
         contact::find(text, shape, &mut spans);
@@ -74,7 +91,15 @@ pub fn find(text: &str, personal: bool) -> Vec<Span> {
         person::find(text, shape, before_people, &mut spans);
     }
     settle(&mut spans);
+    if wanted.personal {
+        hints::join(text, wanted.hints, &mut spans);
+    }
     spans
+}
+
+/// The kind that a pattern of the company's own names; the configuration was checked.
+fn own_kind(word: &str) -> Kind {
+    Kind::ALL.iter().copied().find(|kind| kind.as_str() == word).unwrap_or(Kind::Custom)
 }
 
 /// Adds places where a known thing stands again, as words of their own and outside of what is
