@@ -12,6 +12,10 @@ use serde_json::{Map, Value};
 use crate::caller::Caller;
 use crate::ids::{ModelId, PolicyId, RequestId, UseCase};
 
+mod native;
+
+pub use native::Native;
+
 macro_rules! word_enum {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
@@ -207,7 +211,8 @@ pub enum Dialect {
 }
 
 /// Fields that no shared word exists for; a provider of the same dialect passes them on as they
-/// were, others leave them out.
+/// were. Others leave them out where they are wishes; what the answer depends on is
+/// [`Native`] and is never left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Extra {
     /// Whose format they came from.

@@ -15,7 +15,7 @@ use crate::caller::Channel;
 use crate::catalog::Catalog;
 use crate::ids::{Group, ModelId, Node, PolicyId, ProviderId, UseCase};
 use crate::money::{Currency, ExchangeRate};
-use crate::request::{Domain, Sensitivity, TaskKind, Zone, word_enum};
+use crate::request::{Dialect, Domain, Sensitivity, TaskKind, Zone, word_enum};
 
 pub mod check;
 pub mod file;
@@ -152,6 +152,19 @@ word_enum! {
         Bedrock = "bedrock",
         /// No vendor: made-up answers, marked as such.
         Simulated = "simulated",
+    }
+}
+
+impl ProviderKind {
+    /// Whether what only this format can say may be sent there. Made-up answers read everything.
+    pub fn speaks(self, dialect: Dialect) -> bool {
+        match self {
+            ProviderKind::OpenAi | ProviderKind::Azure => dialect == Dialect::OpenAi,
+            ProviderKind::Anthropic => dialect == Dialect::Anthropic,
+            // Converse has words of its own, also for Claude.
+            ProviderKind::Gemini | ProviderKind::Bedrock => false,
+            ProviderKind::Simulated => true,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::provider::{ProviderError, ProviderErrorKind};
-use crate::request::{ChatRequest, MediaSource, Message, Part, Role, ToolCall};
+use crate::request::{ChatRequest, Dialect, MediaSource, Message, Part, Role, ToolCall};
 
 /// Who speaks in a turn. Tool results are the user's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,18 @@ impl Turns {
         }
         self.turns
     }
+}
+
+/// The request in the words of a vendor's format (`None`: neither of those that have parts of
+/// their own). What the vendor cannot be told is refused and never left out; routing has kept
+/// such a request to those who can, so this is the last line.
+pub(crate) fn spoken(
+    request: &ChatRequest,
+    dialect: Option<Dialect>,
+) -> Result<Cow<'_, ChatRequest>, ProviderError> {
+    request.in_words_of(dialect).map_err(|native| {
+        ProviderError::new(ProviderErrorKind::Unsupported, format!("it cannot be told {native}"))
+    })
 }
 
 /// The output limit where a call carries none. The engine always sets one, since the hold is

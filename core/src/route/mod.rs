@@ -14,7 +14,7 @@ use crate::config::{Config, Grantee, PiiAction, Policy, Rule, Strategy};
 use crate::ids::{ModelId, Node, PolicyId, UseCase};
 use crate::money::Cost;
 use crate::reply::{FailureKind, Words};
-use crate::request::{ChatRequest, ResponseFormat, Sensitivity, Target, Tier};
+use crate::request::{ChatRequest, Native, ResponseFormat, Sensitivity, Target, Tier};
 use crate::route::health::{HealthBook, PlaceHealth, PlaceKey, Standing};
 use crate::trace::{Candidate, Classification, Decision, Place, Rejected, Rejection};
 
@@ -46,6 +46,8 @@ pub struct Needs {
     pub audio: bool,
     /// The answer must keep to a JSON schema.
     pub json_schema: bool,
+    /// A part that only vendors of one format can be told.
+    pub native: Option<Native>,
     /// The caller's output limit.
     pub max_output_tokens: Option<u32>,
 }
@@ -60,6 +62,7 @@ impl Needs {
             documents: request.has_documents(),
             audio: request.has_audio(),
             json_schema: matches!(request.response_format, ResponseFormat::JsonSchema { .. }),
+            native: request.native(),
             max_output_tokens: request.max_output_tokens,
         }
     }
@@ -73,6 +76,7 @@ impl Needs {
             documents: false,
             audio: false,
             json_schema: false,
+            native: None,
             max_output_tokens: Some(0),
         }
     }
@@ -340,6 +344,7 @@ fn admit(
     }
     let permitted = permitted_places(config, question, policy, model)?;
     able(question, model)?;
+    let permitted = speaking_places(config, question, permitted)?;
     fits_context(config, question, policy, model)?;
     healthy_places(health, question, model, permitted)
 }
@@ -393,6 +398,24 @@ fn able(question: &Question<'_>, model: &Model) -> Result<(), No> {
     match missing.into_iter().find(|(lacks, _)| *lacks) {
         Some((_, reason)) => Err(No::new(Rejection::Ability, reason)),
         None => Ok(()),
+    }
+}
+
+/// The places whose vendors can be told everything that the request says. A part that is left
+/// out would be answered as if it had never been there.
+fn speaking_places(
+    config: &Config,
+    question: &Question<'_>,
+    mut permitted: Vec<Place>,
+) -> Result<Vec<Place>, No> {
+    let Some(native) = question.needs.native else { return Ok(permitted) };
+    permitted.retain(|place| {
+        let provider = config.providers.get(&place.provider);
+        provider.is_some_and(|provider| provider.kind.speaks(native.dialect))
+    });
+    match permitted.is_empty() {
+        true => Err(No::new(Rejection::Ability, format!("it cannot be told {native}"))),
+        false => Ok(permitted),
     }
 }
 

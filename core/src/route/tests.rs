@@ -232,6 +232,27 @@ fn an_ability_that_is_missing_everywhere_is_a_wrong_request() {
 }
 
 #[test]
+fn what_only_one_format_can_say_goes_to_its_vendors_or_is_refused_by_name() {
+    let place = "[[provider]]\nid = \"ID\"\nkind = \"KIND\"\nbase_url = \"http://127.0.0.1:9\"\napi_key = \"k\"\nzone = \"world\"\n\
+                 [[model]]\nid = \"ID\"\nprovider = \"ID\"\nname = \"x\"\ntier = \"economy\"\nprice = \"free\"\n";
+    let of = |kind: &str| place.replace("ID", kind).replace("KIND", kind);
+    let policy = |models: &str| {
+        format!("[[policy]]\nid = \"default\"\nstrategy = \"fixed\"\nmodels = [{models}]\n")
+    };
+    let world = |models: &str| {
+        config(&format!("{}{}{}{}", of("openai"), of("gemini"), of("anthropic"), policy(models)))
+    };
+    let mut searching = asked(0.1);
+    searching.needs.native =
+        Some(Native { dialect: crate::request::Dialect::Anthropic, what: "search_result" });
+    let all = world("\"openai\", \"gemini\", \"anthropic\"");
+    assert_eq!(searching.order(&all), "anthropic", "also no fail-over to the others");
+    let refused = searching.refusal(&world("\"openai\", \"gemini\""));
+    assert_eq!(refused.kind, FailureKind::BadInput);
+    assert!(refused.message.en.contains("`search_result`"), "{}", refused.message.en);
+}
+
+#[test]
 fn an_embedding_model_does_not_chat() {
     let text = THREE.replace("tier = \"economy\"\n", "tier = \"economy\"\nkind = \"embedding\"\n");
     let config = config(&format!(

@@ -15,7 +15,7 @@ use super::{ANSWER_TOOL, answers_by_tool};
 
 /// The body of a call. Refuses what the format has no place for.
 pub fn encode(call: &ProviderCall) -> Result<Value, ProviderError> {
-    let request = &*call.request;
+    let request = &*turns::spoken(&call.request, Some(Dialect::Anthropic))?;
     let generation = Generation::of(&call.model);
     let max_tokens = request.max_output_tokens.unwrap_or(turns::DEFAULT_OUTPUT_LIMIT);
     let (system, messages) = conversation(request)?;

@@ -56,10 +56,7 @@ fn cache_marks_and_native_blocks_reach_anthropic_as_they_were() {
     };
     let native = json!({"type": "search_result", "source": "s", "title": "t", "content": []});
     let user = Message {
-        parts: vec![
-            Part::Other { dialect: Dialect::Anthropic, value: native.clone() },
-            Part::Other { dialect: Dialect::OpenAi, value: json!({"type": "refusal"}) },
-        ],
+        parts: vec![Part::Other { dialect: Dialect::Anthropic, value: native.clone() }],
         ..Message::text(Role::User, "")
     };
     let tool = Tool {

@@ -13,7 +13,7 @@ use super::{ANSWER_TOOL, Family, answers_by_tool};
 
 /// The body of a call. Refuses what the format has no place for.
 pub fn encode(call: &ProviderCall) -> Result<Value, ProviderError> {
-    let request = &*call.request;
+    let request = &*turns::spoken(&call.request, None)?;
     let family = Family::of(&call.model);
     let (system, messages) = Conversation::new(family).of(request)?;
 

@@ -12,7 +12,7 @@ use crate::request::{
 
 /// The body of a call. Refuses what the format has no place for.
 pub fn encode(call: &ProviderCall) -> Result<Value, ProviderError> {
-    let request = &*call.request;
+    let request = &*turns::spoken(&call.request, None)?;
     let generation = Generation::of(&call.model);
     let (instructions, contents) = conversation(generation, request)?;
 

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::provider::turns;
 use crate::provider::{ProviderCall, ProviderError, ProviderErrorKind, VendorMessage};
 use crate::request::{
     ChatRequest, Dialect, EmbedRequest, MediaSource, Message, Part, ResponseFormat, Role, Tool,
@@ -89,7 +90,7 @@ const OURS: &[&str] = &[
 ///
 /// Fails with `BadRequest` where a part has no form that this server takes.
 pub fn chat(call: &ProviderCall, flavour: Flavour) -> Result<Value, ProviderError> {
-    let request = &*call.request;
+    let request = &*turns::spoken(&call.request, Some(Dialect::OpenAi))?;
     let mut body = Map::new();
     body.insert("model".to_owned(), json!(call.model));
     body.insert("messages".to_owned(), messages(request, flavour)?);
