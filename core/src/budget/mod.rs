@@ -49,6 +49,4 @@ pub struct Reservation {
     pub hold: HoldId,
     /// How much.
     pub amount: Cost,
-    /// Thresholds that this hold crossed for the first time in their period.
-    pub notices: Vec<Notice>,
 }

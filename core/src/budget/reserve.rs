@@ -17,15 +17,27 @@ pub struct Level {
     pub held: Cost,
 }
 
-/// A threshold that was crossed.
+/// A threshold that what was spent has crossed. Holds cross none: most of them are far larger
+/// than what they settle to, and an alarm that the next minute takes back is soon ignored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notice {
     /// The budget.
     pub budget: Budget,
     /// The share that was crossed, 0…1.
     pub threshold: f64,
-    /// The share that is used now.
+    /// The share that is spent now.
     pub share: f64,
+}
+
+impl Notice {
+    /// Tells the admin's log, once, where the crossing is handled.
+    pub fn log(&self) {
+        tracing::warn!(
+            node = %self.budget.node, period = %self.budget.period,
+            threshold = self.threshold, share = self.share,
+            "a budget crossed a threshold"
+        );
+    }
 }
 
 impl Level {

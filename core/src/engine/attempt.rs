@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::walk::aside;
 use super::{Inner, figures};
+use crate::budget::Notice;
 use crate::catalog::{Deployment, Model, tokens};
 use crate::guard::redact;
 use crate::ids::HoldId;
@@ -144,17 +145,10 @@ impl Attempt {
             levels: plan.draft.levels.clone(),
             draft: plan.draft.clone(),
         };
-        let reservations = match inner.store.reserve(vec![request], plan.draft.time).await {
-            Ok(Ok(reservations)) => reservations,
+        match inner.store.reserve(vec![request], plan.draft.time).await {
+            Ok(Ok(_reservations)) => {}
             Ok(Err(refusal)) => return Err(NoHold::Refused(refusal)),
             Err(error) => return Err(NoHold::Failed(error)),
-        };
-        for notice in reservations.iter().flat_map(|reservation| &reservation.notices) {
-            tracing::warn!(
-                node = %notice.budget.node, period = %notice.budget.period,
-                threshold = notice.threshold, share = notice.share,
-                "a budget crossed a threshold"
-            );
         }
         figures::held_after(asked.elapsed().as_secs_f64());
         let record = crate::route::record(&inner.health, &plan.model, plan.deployment());
@@ -469,15 +463,20 @@ async fn settle_with_patience(
     for _ in 0..4 {
         let settlement = Settlement { hold: hold.clone(), entry: entry.clone() };
         match inner.store.settle(settlement).await {
+            Ok(notices) => {
+                notices.iter().for_each(Notice::log);
+                return Ok(());
+            }
             Err(StoreError::Query { doing, cause }) => {
                 tracing::warn!(request.id = %entry.request_id, doing, %cause, "settling is tried again");
                 tokio::time::sleep(pause).await;
                 pause *= 4;
             }
-            outcome => return outcome,
+            Err(other) => return Err(other),
         }
     }
-    inner.store.settle(Settlement { hold: hold.clone(), entry: entry.clone() }).await
+    let last = Settlement { hold: hold.clone(), entry: entry.clone() };
+    inner.store.settle(last).await.map(|notices| notices.iter().for_each(Notice::log))
 }
 
 /// How a failed call ended, in the ledger's words.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::budget::{Budget, BudgetStatus, Reservation};
+use crate::budget::{Budget, BudgetStatus, Notice, Reservation};
 use crate::ids::{HoldId, KeyId, Node};
 use crate::ledger::Entry;
 use crate::money::Cost;
@@ -118,8 +118,9 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<Result<Vec<Reservation>, BudgetRefusal>, StoreError>;
 
     /// Replaces a hold by what it really cost and writes its row, in one transaction. Returns
-    /// when both are committed.
-    async fn settle(&self, settlement: Settlement) -> Result<(), StoreError>;
+    /// when both are committed, with the thresholds that were crossed for the first time in their
+    /// period.
+    async fn settle(&self, settlement: Settlement) -> Result<Vec<Notice>, StoreError>;
 
     /// Extends the lease of every hold of this process.
     async fn renew_leases(&self, now: Timestamp) -> Result<(), StoreError>;

@@ -167,15 +167,10 @@ impl Books {
         for hold in holds {
             self.insert_hold(connection, hold, now)?;
             let (hold, amount) = (hold.hold.clone(), hold.amount);
-            reservations.push(Reservation { hold, amount, notices: Vec::new() });
+            reservations.push(Reservation { hold, amount });
         }
-        let mut notices = Vec::new();
         for (slot, level) in levels {
             self.put(slot, &level);
-            notices.extend(self.notices(connection, slot, now)?);
-        }
-        if let Some(first) = reservations.first_mut() {
-            first.notices = notices;
         }
         Ok(Ok(Ok(reservations)))
     }
@@ -266,19 +261,19 @@ impl Books {
         &mut self,
         connection: &Connection,
         settlement: &PreparedSettlement,
-    ) -> rusqlite::Result<Result<(), StoreError>> {
+    ) -> rusqlite::Result<Result<Vec<Notice>, StoreError>> {
         let Some(hold) = self.open(connection)?.get(&settlement.hold).cloned() else {
             return Ok(Err(StoreError::NoSuchHold(settlement.hold.clone())));
         };
         let PreparedSettlement { entry, lists, .. } = settlement;
         let booked = self.book(connection, &settlement.hold, &hold, entry, lists)?;
         self.open(connection)?.remove(&settlement.hold);
-        Ok(if booked { Ok(()) } else { Err(StoreError::NoSuchHold(settlement.hold.clone())) })
+        Ok(booked.ok_or_else(|| StoreError::NoSuchHold(settlement.hold.clone())))
     }
 
     /// Takes a hold out, writes its row and books the bill where the hold stood: in its period
-    /// and at its levels, whatever has become of the calendar and the tree since. Whether the
-    /// hold was there.
+    /// and at its levels, whatever has become of the calendar and the tree since. Gives the
+    /// thresholds that the bill crossed; `None`: the hold was not there.
     fn book(
         &mut self,
         connection: &Connection,
@@ -286,10 +281,10 @@ impl Books {
         hold: &OpenHold,
         entry: &Entry,
         lists: &EntryLists,
-    ) -> rusqlite::Result<bool> {
+    ) -> rusqlite::Result<Option<Vec<Notice>>> {
         let slots = self.slots(connection, &hold.levels, hold.time)?;
         if !delete_hold(connection, id, hold.position)? {
-            return Ok(false);
+            return Ok(None);
         }
         let time = rows::nanos(hold.time);
         rows::insert_entry(connection, entry, lists, time, &hold.levels_json)?;
@@ -300,18 +295,12 @@ impl Books {
         }
         if entry.cost > hold.amount {
             metrics::counter!("stellwerk_bill_above_hold_total").increment(1);
-            // Only a bill above its hold can cross a threshold that the hold did not.
-            for slot in slots {
-                for notice in self.notices(connection, slot, hold.time)? {
-                    tracing::warn!(
-                        node = %notice.budget.node, period = %notice.budget.period,
-                        threshold = notice.threshold, share = notice.share,
-                        "a bill above its hold took a budget across a threshold"
-                    );
-                }
-            }
         }
-        Ok(true)
+        let mut notices = Vec::new();
+        for slot in slots {
+            notices.extend(self.notices(connection, slot, hold.time)?);
+        }
+        Ok(Some(notices))
     }
 
     /// Lets go of holds for which nothing was called: no row, nothing spent.
@@ -357,7 +346,9 @@ impl Books {
                 entry.flags.push(Flag::Recovered);
             }
             let lists = EntryLists::of(&entry)?;
-            recovered += u64::from(self.book(connection, &id, &hold, &entry, &lists)?);
+            let booked = self.book(connection, &id, &hold, &entry, &lists)?;
+            recovered += u64::from(booked.is_some());
+            booked.iter().flatten().for_each(Notice::log);
         }
         Ok(recovered)
     }
@@ -412,7 +403,7 @@ impl Books {
         connection: &Connection,
         slot: Slot,
     ) -> rusqlite::Result<()> {
-        let share = self.level(slot).share();
+        let share = self.spent_share(slot);
         let budget = &self.accounts[slot.account].budget;
         let begin = rows::nanos(self.running(slot).begin);
         connection.execute(
@@ -554,6 +545,11 @@ impl Books {
         Level { budget, spent: running.spent, held: running.held }
     }
 
+    fn spent_share(&self, slot: Slot) -> f64 {
+        let limit = self.accounts[slot.account].budget.limit;
+        budget::share(self.running(slot).spent, limit)
+    }
+
     fn put(&mut self, slot: Slot, level: &Level) {
         let running = self.running_mut(slot);
         running.spent = level.spent;
@@ -571,7 +567,7 @@ impl Books {
         slot: Slot,
         now: Timestamp,
     ) -> rusqlite::Result<Vec<Notice>> {
-        let share = self.level(slot).share();
+        let share = self.spent_share(slot);
         let running = self.running(slot);
         let reached: Vec<f64> = self
             .thresholds

@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::budget::{Budget, BudgetStatus, Reservation};
+use crate::budget::{Budget, BudgetStatus, Notice, Reservation};
 use crate::ids::{HoldId, KeyId, Node, ProcessId};
 use crate::org::import::{ImportPlan, ImportReport};
 use crate::org::{ApiKey, Directory};
@@ -299,7 +299,7 @@ impl Store for SqliteStore {
         decided?
     }
 
-    async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
+    async fn settle(&self, settlement: Settlement) -> Result<Vec<Notice>, StoreError> {
         const DOING: &str = "settle a hold";
         let prepared = PreparedSettlement::of(settlement);
         let prepared = prepared.map_err(|cause| query_error(DOING, cause))?;

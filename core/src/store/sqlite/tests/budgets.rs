@@ -1,7 +1,6 @@
 //! Budgets that are set late, changed, taken away; thresholds; pressure.
 
 use super::*;
-use crate::budget::Notice;
 
 fn told(notices: &[Notice]) -> Vec<String> {
     let told = |notice: &Notice| format!("{} {}", notice.budget.node, notice.threshold);
@@ -88,10 +87,21 @@ async fn a_soft_budget_notifies_and_never_refuses() {
     let budget =
         Budget { node: Node::Company, period: BudgetPeriod::Month, limit: nanos(10), soft: true };
     world.store.set_budget(budget, noon()).await.unwrap();
-    let reservation = world.reserve("r1", 25, "company", noon()).await.unwrap();
-    assert_eq!(told(&reservation.notices), ["company 0.5", "company 0.8", "company 1"]);
+    world.reserve("r1", 25, "company", noon()).await.unwrap();
+    let notices = world.settle("r1", 25).await;
+    assert_eq!(told(&notices), ["company 0.5", "company 0.8", "company 1"]);
     let status = &world.store.budgets(None, noon()).await.unwrap()[0];
     assert_eq!((status.left, status.soft), (nanos(-15), true));
+}
+
+#[tokio::test]
+async fn a_large_hold_that_settles_small_rings_no_alarm() {
+    let world = World::new();
+    world.budget("company", 100, BudgetPeriod::Month).await;
+    world.reserve("a", 100, "company", noon()).await.unwrap();
+    assert_eq!(told(&world.settle("a", 3).await), [""; 0]);
+    world.reserve("b", 97, "company", noon()).await.unwrap();
+    assert_eq!(told(&world.settle("b", 47).await), ["company 0.5"]);
 }
 
 #[tokio::test]
@@ -100,30 +110,30 @@ async fn a_threshold_is_told_once_per_period() {
     world.budget("company", 100, BudgetPeriod::Day).await;
     let now = noon();
     let mut notices = Vec::new();
-    for (request, amount) in [("a", 49), ("b", 1), ("c", 29), ("d", 1), ("e", 20)] {
-        let reservation = world.reserve(request, amount, "company", now).await.unwrap();
-        notices.push(told(&reservation.notices));
+    for (request, cost) in [("a", 49), ("b", 1), ("c", 29), ("d", 1), ("e", 20)] {
+        world.reserve(request, cost, "company", now).await.unwrap();
+        notices.push(told(&world.settle(request, cost).await));
     }
     let expected: [&[&str]; 5] = [&[], &["company 0.5"], &[], &["company 0.8"], &["company 1"]];
     assert_eq!(notices, expected);
-    // Falling below and crossing again is no news, also for another process.
-    world.settle("e", 0).await;
+    // What was told is no news to another process either.
     let second = world.second();
-    let again = reserve(&second, "f", 20, "company", now).await.unwrap();
-    assert!(again.notices.is_empty());
+    reserve(&second, "f", 0, "company", now).await.unwrap();
+    assert!(second.settle(settlement("f", 5)).await.unwrap().is_empty());
     let tomorrow = at("2026-03-17T11:00:00Z");
-    let next = world.reserve("g", 60, "company", tomorrow).await.unwrap();
-    assert_eq!(told(&next.notices), ["company 0.5"]);
+    world.reserve("g", 60, "company", tomorrow).await.unwrap();
+    assert_eq!(told(&world.settle("g", 60).await), ["company 0.5"]);
 }
 
 #[tokio::test]
 async fn a_raised_limit_makes_a_threshold_news_again() {
     let world = World::new();
     world.budget("company", 10, BudgetPeriod::Month).await;
-    assert_eq!(world.reserve("a", 6, "company", noon()).await.unwrap().notices.len(), 1);
+    world.reserve("a", 6, "company", noon()).await.unwrap();
+    assert_eq!(told(&world.settle("a", 6).await), ["company 0.5"]);
     world.budget("company", 100, BudgetPeriod::Month).await;
-    let reservation = world.reserve("b", 50, "company", noon()).await.unwrap();
-    assert_eq!(told(&reservation.notices), ["company 0.5"]);
+    world.reserve("b", 50, "company", noon()).await.unwrap();
+    assert_eq!(told(&world.settle("b", 50).await), ["company 0.5"]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use crate::budget::{Budget, BudgetStatus, Reservation};
+use crate::budget::{Budget, BudgetStatus, Notice, Reservation};
 use crate::caller::Channel;
 use crate::ids::{HoldId, Node, RequestId};
 use crate::ledger::{AttemptReason, Ending, Entry};
@@ -143,8 +143,8 @@ impl World {
         reserve(&self.store, request, amount, at_levels, now).await
     }
 
-    async fn settle(&self, request: &str, cost: i64) {
-        self.store.settle(settlement(request, cost)).await.unwrap();
+    async fn settle(&self, request: &str, cost: i64) -> Vec<Notice> {
+        self.store.settle(settlement(request, cost)).await.unwrap()
     }
 
     /// `company month 3/10 held 2`, one line each.
