@@ -15,6 +15,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::classify::Input;
+pub use crate::classify::heads::Entity;
 use crate::request::{Domain, Sensitivity, TaskKind};
 
 mod sets;
@@ -79,20 +80,6 @@ impl Example {
             system: self.context.clone(),
             ..Input::default()
         }
-    }
-}
-
-crate::request::word_enum! {
-    /// What the tag head marks in a text.
-    Entity {
-        /// A person's name.
-        Person = "PERSON",
-        /// A company, authority, club.
-        Organization = "ORGANIZATION",
-        /// A town, country, region.
-        Location = "LOCATION",
-        /// Street and number, with or without town.
-        Address = "ADDRESS",
     }
 }
 
