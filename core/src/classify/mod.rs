@@ -9,6 +9,7 @@ use crate::trace::Classification;
 
 mod cues;
 pub mod encoder;
+pub mod fast;
 pub mod heads;
 mod language;
 pub mod rules;

@@ -48,7 +48,7 @@ const WINDOWS: usize = 8;
 const WINDOW: usize = 500;
 
 /// The text in lower case; of a long one the head, windows of the middle and the tail.
-fn sample(text: &str) -> String {
+pub(super) fn sample(text: &str) -> String {
     if text.len() <= HEAD + TAIL + WINDOWS * WINDOW {
         return text.trim().to_lowercase();
     }
@@ -79,32 +79,32 @@ fn slice(text: &str, from: usize, to: usize) -> &str {
 
 /// What a request looks like, before any word is understood.
 #[derive(Debug, Default)]
-struct Shape {
+pub(super) struct Shape {
     /// Where the first sentence begins behind politeness.
-    start: usize,
+    pub(super) start: usize,
     /// Where the instruction at the beginning ends and what was pasted begins.
-    head_end: usize,
+    pub(super) head_end: usize,
     /// Where the instruction or question at the end begins.
-    tail_start: usize,
+    pub(super) tail_start: usize,
     /// Bytes between the two.
-    payload: usize,
-    words: usize,
-    numbers: usize,
+    pub(super) payload: usize,
+    pub(super) words: usize,
+    pub(super) numbers: usize,
     /// Signs of reckoning between numbers.
-    operators: usize,
-    asks: bool,
-    code: f32,
-    letters: usize,
+    pub(super) operators: usize,
+    pub(super) asks: bool,
+    pub(super) code: f32,
+    pub(super) letters: usize,
     /// Answers to choose from, as exams have them.
-    options: usize,
-    tools: usize,
-    attachments: bool,
-    history: usize,
-    total_words: f32,
+    pub(super) options: usize,
+    pub(super) tools: usize,
+    pub(super) attachments: bool,
+    pub(super) history: usize,
+    pub(super) total_words: f32,
 }
 
 impl Shape {
-    fn of(text: &str, input: &Input) -> Self {
+    pub(super) fn of(text: &str, input: &Input) -> Self {
         let start = skip_politeness(text);
         let head_end = end_of_head(text, start);
         let tail_start = start_of_tail(text, head_end);
@@ -134,6 +134,11 @@ impl Shape {
         let unread = input.total_bytes.saturating_sub(text.len());
         shape.total_words = shape.words as f32 + unread as f32 / 6.5;
         shape
+    }
+
+    /// Whether a phrase at this place is the first of what stands behind the pasted part.
+    pub(super) fn begins_tail(&self, text: &str, at: usize) -> bool {
+        is_beginning(text, self.tail_start, at)
     }
 
     /// How much a phrase at this place counts.
@@ -383,7 +388,7 @@ impl Evidence {
         let mut heard = vec![0_u32; CUES.groups.len()];
         for hit in hits {
             let begins = hit.start == shape.start || hit.start == 0;
-            let begins_tail = is_beginning(text, shape.tail_start, hit.start);
+            let begins_tail = shape.begins_tail(text, hit.start);
             if hit.anchored && !begins && !begins_tail {
                 continue;
             }

@@ -5,4 +5,5 @@
 //! or prices.
 
 pub mod data;
+pub mod fast;
 pub mod metrics;
