@@ -104,7 +104,17 @@ name_id!(
 impl RequestId {
     /// A new id, later ones sort after earlier ones.
     pub fn fresh() -> Self {
-        Self::from(format!("req_{}", uuid::Uuid::now_v7().simple()))
+        // The library's own `now_v7` asks the system for every few random bytes; the thread's
+        // generator, seeded by the system, answers in nanoseconds.
+        let moment = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let moment = moment.unwrap_or_default().as_millis();
+        let moment = u64::try_from(moment).unwrap_or(u64::MAX);
+        let random: [u8; 10] = rand::random();
+        let id = uuid::Builder::from_unix_timestamp_millis(moment, &random).into_uuid();
+        let mut written = String::with_capacity(36);
+        written.push_str("req_");
+        written.push_str(id.simple().encode_lower(&mut uuid::Uuid::encode_buffer()));
+        Self::from(written)
     }
 }
 

@@ -3,6 +3,8 @@
 //! The values that one step hands to the next live here, since steps never use each other. No
 //! field of a trace may hold text of a prompt or an answer.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 use crate::caller::Channel;
@@ -52,37 +54,54 @@ impl Trace {
     /// One line of ASCII, at most 1 KB, as `x-stellwerk-trace` carries it:
     /// `guard allow | classify translation 0.12 | route default mini>premium | mini complete …`.
     pub fn line(&self) -> String {
-        let mut steps: Vec<String> = Vec::new();
+        let mut line = String::with_capacity(256);
+        // Writing into a string cannot fail.
+        let _ = self.write_line(&mut line);
+        if !line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            let plain = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
+            line = line.chars().map(plain).collect();
+        }
+        if line.len() > 1000 {
+            line.truncate(997);
+            line.push_str("...");
+        }
+        line
+    }
+
+    fn write_line(&self, line: &mut String) -> std::fmt::Result {
         if let Some(found) = &self.guard {
-            steps.push(format!("guard {}", found.summary()));
+            write!(step(line), "guard {}", found.summary())?;
         }
         if let Some(classification) = &self.classification {
-            steps.push(format!(
-                "classify {} {:.2} {}",
-                classification.task, classification.complexity, classification.language
-            ));
+            let Classification { task, complexity, language, .. } = classification;
+            write!(step(line), "classify {task} {complexity:.2} {language}")?;
         }
         if let Some(sensitivity) = self.sensitivity {
-            steps.push(format!("sensitivity {sensitivity}"));
+            write!(step(line), "sensitivity {sensitivity}")?;
         }
         if let Some((node, share)) = &self.pressure {
-            steps.push(format!("budget {node} {:.0}%", share * 100.0));
+            write!(step(line), "budget {node} {:.0}%", share * 100.0)?;
         }
         if let Some(decision) = &self.decision {
-            let models: Vec<&str> = decision.models().map(ModelId::as_str).collect();
-            let models = if models.is_empty() { "none".to_owned() } else { models.join(">") };
-            steps.push(format!("route {} {models}", decision.policy_name()));
+            write!(step(line), "route {} ", decision.policy_name())?;
+            if decision.candidates.is_empty() {
+                line.push_str("none");
+            }
+            for (index, model) in decision.models().enumerate() {
+                line.push_str(if index == 0 { "" } else { ">" });
+                line.push_str(model.as_str());
+            }
         }
-        steps.extend(self.attempts.iter().map(AttemptTrace::summary));
-        let line = steps.join(" | ");
-        let mut ascii: String =
-            line.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).collect();
-        if ascii.len() > 1000 {
-            ascii.truncate(997);
-            ascii.push_str("...");
-        }
-        ascii
+        self.attempts.iter().try_for_each(|attempt| attempt.write(step(line)))
     }
+}
+
+/// The line, ready for its next step.
+fn step(line: &mut String) -> &mut String {
+    if !line.is_empty() {
+        line.push_str(" | ");
+    }
+    line
 }
 
 /// What the guard found, by kind and count; never the text.
@@ -251,16 +270,15 @@ pub struct AttemptTrace {
 }
 
 impl AttemptTrace {
-    fn summary(&self) -> String {
-        let mut words = format!("{} {} {}", self.reason, self.model, self.ending);
+    fn write(&self, line: &mut String) -> std::fmt::Result {
+        write!(line, "{} {} {}", self.reason, self.model, self.ending)?;
         if let Some(error) = &self.error {
-            words.push_str(&format!(" ({error})"));
+            write!(line, " ({error})")?;
         }
         if let Some(judged) = &self.judged {
-            words.push_str(&format!(" judged {:.2}", judged.confidence));
+            write!(line, " judged {:.2}", judged.confidence)?;
         }
-        words.push_str(&format!(" {}", self.cost));
-        words
+        write!(line, " {}", self.cost)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use metrics::Unit;
@@ -111,10 +111,44 @@ fn describe() {
 
 /// One request was answered.
 pub fn http(path: &str, status: u16, seconds: f64) {
-    let path = path.to_owned();
-    metrics::counter!("stellwerk_http_requests_total", "path" => path.clone(), "status" => status.to_string())
-        .increment(1);
-    metrics::histogram!("stellwerk_http_request_duration_seconds", "path" => path).record(seconds);
+    // Paths are those of the router, so there are a few dozen lines at most; finding a figure by
+    // its labels takes longer than looking through them.
+    static LINES: RwLock<Vec<HttpLine>> = RwLock::new(Vec::new());
+    let is_it = |line: &&HttpLine| line.status == status && line.path == path;
+    let lines = LINES.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(line) = lines.iter().find(is_it) {
+        return line.add(seconds);
+    }
+    drop(lines);
+    let line = HttpLine::new(path, status);
+    line.add(seconds);
+    // Two that come first at once keep a line each, which add to the same figures.
+    LINES.write().unwrap_or_else(PoisonError::into_inner).push(line);
+}
+
+/// The figures of one path and one status.
+struct HttpLine {
+    path: String,
+    status: u16,
+    requests: metrics::Counter,
+    duration: metrics::Histogram,
+}
+
+impl HttpLine {
+    fn new(path: &str, status: u16) -> Self {
+        let (path, word) = (path.to_owned(), status.to_string());
+        HttpLine {
+            requests: metrics::counter!("stellwerk_http_requests_total", "path" => path.clone(), "status" => word),
+            duration: metrics::histogram!("stellwerk_http_request_duration_seconds", "path" => path.clone()),
+            path,
+            status,
+        }
+    }
+
+    fn add(&self, seconds: f64) {
+        self.requests.increment(1);
+        self.duration.record(seconds);
+    }
 }
 
 /// A request was refused by the limits of its key.
@@ -174,6 +208,15 @@ fn push_health(page: &mut String, places: &[Health]) {
                 "stellwerk_calls_in_flight{{model=\"{model}\",provider=\"{provider}\"}} {in_flight}"
             ),
         );
+    }
+    heading(page, "stellwerk_calls_limit", "Calls that a model may have at once.");
+    let mut limited = None;
+    for place in places {
+        // The places of a model stand together, and the limit is the model's.
+        let (Some(limit), true) = (place.limit, limited != Some(&place.model)) else { continue };
+        limited = Some(&place.model);
+        let model = escaped(place.model.as_str());
+        line(page, format_args!("stellwerk_calls_limit{{model=\"{model}\"}} {limit}"));
     }
     heading(page, "stellwerk_place_healthy", "Whether calls are sent to this place: 1 or 0.");
     for place in places {

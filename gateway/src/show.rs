@@ -276,6 +276,11 @@ impl Choice {
         })
     }
 
+    /// Why it ended; a vendor that does not say has stopped.
+    pub fn reason(&self) -> FinishReason {
+        self.finish.as_ref().map_or(FinishReason::Stop, |(reason, _)| *reason)
+    }
+
     /// All thinking, joined.
     pub fn reasoning(&self) -> String {
         self.joined(|block| match block {

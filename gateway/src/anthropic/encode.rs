@@ -74,7 +74,7 @@ pub fn whole(collected: &Collected, done: &Done, explain: bool) -> Vec<u8> {
             overlay(&mut message, fields);
         }
     }
-    message.insert("stellwerk".into(), stellwerk(done, explain));
+    message.insert("stellwerk".into(), json!(stellwerk(done, explain)));
     let mut out = Vec::with_capacity(1024);
     push_json(&mut out, &message);
     out

@@ -4,14 +4,17 @@
 //! written once. What ends a stream is held back until the call is booked, so that a stream
 //! that fails never said that it was done.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use stellwerk_core::ids::{ModelId, RequestId};
+use stellwerk_core::money::Currency;
 use stellwerk_core::reply::{Chunk, Done, FinishReason, Usage};
 use stellwerk_core::request::{Dialect, Locale};
+use stellwerk_core::trace::Trace;
 
 use crate::errors::{Api, WireError};
 use crate::openai::decode::Shape;
-use crate::show::{Call, Choice, Collected, Shown};
+use crate::show::{Block, Call, Choice, Collected, Shown};
 use crate::wire::{push_json, push_string};
 
 /// The word for why a model stopped.
@@ -32,56 +35,112 @@ fn completion_id(request_id: &RequestId) -> String {
 }
 
 /// Tokens in OpenAI's words.
-pub fn usage(usage: &Usage) -> Value {
+#[derive(Serialize)]
+struct UsageShown {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: InputDetails,
+    completion_tokens_details: OutputDetails,
+}
+
+#[derive(Serialize)]
+struct InputDetails {
+    cached_tokens: u64,
+}
+
+#[derive(Serialize)]
+struct OutputDetails {
+    reasoning_tokens: u64,
+}
+
+fn usage(usage: &Usage) -> UsageShown {
     let input = usage.input_tokens.unwrap_or(0);
     let output = usage.output_tokens.unwrap_or(0);
-    json!({
-        "prompt_tokens": input,
-        "completion_tokens": output,
-        "total_tokens": input + output,
-        "prompt_tokens_details": { "cached_tokens": usage.cached_input_tokens },
-        "completion_tokens_details": { "reasoning_tokens": usage.reasoning_tokens },
-    })
+    UsageShown {
+        prompt_tokens: input,
+        completion_tokens: output,
+        total_tokens: input + output,
+        prompt_tokens_details: InputDetails { cached_tokens: usage.cached_input_tokens },
+        completion_tokens_details: OutputDetails { reasoning_tokens: usage.reasoning_tokens },
+    }
 }
 
 /// The `stellwerk` object of an answer: who, at what price, and why.
-pub fn stellwerk(done: &Done, explain: bool) -> Value {
-    let mut told = json!({
-        "request_id": done.trace.request_id,
-        "model": done.model,
-        "cost": done.cost.to_string(),
-        "currency": done.currency,
-        "trace": done.trace.line(),
-    });
-    if explain {
-        // A trace is names and numbers; turning it into JSON cannot fail.
-        told["explain"] = serde_json::to_value(&*done.trace).unwrap_or_default();
-    }
-    told
+#[derive(Debug, Serialize)]
+pub struct Told<'a> {
+    request_id: &'a RequestId,
+    model: &'a ModelId,
+    cost: String,
+    currency: &'a Currency,
+    trace: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explain: Option<&'a Trace>,
 }
 
-/// A whole answer.
+/// What the `stellwerk` object of this answer says; the whole trace where it was asked for.
+pub fn stellwerk(done: &Done, explain: bool) -> Told<'_> {
+    Told {
+        request_id: &done.trace.request_id,
+        model: &done.model,
+        cost: done.cost.to_string(),
+        currency: &done.currency,
+        trace: done.trace.line(),
+        explain: explain.then_some(&*done.trace),
+    }
+}
+
+/// Fields of a reply that are ours to write; a vendor's of the same name are not passed on.
+const TAKEN: [&str; 7] = ["id", "object", "created", "model", "choices", "usage", "stellwerk"];
+
+/// A whole answer, written straight into bytes: building a tree of values first took twice as
+/// long.
 pub fn whole(collected: &Collected, done: &Done, shape: Shape, created: i64) -> Vec<u8> {
-    let mut reply = Map::new();
-    reply.insert("id".into(), completion_id(&done.trace.request_id).into());
-    reply.insert("object".into(), "chat.completion".into());
-    reply.insert("created".into(), created.into());
-    reply.insert("model".into(), done.model.as_str().into());
-    let choices = collected.choices.iter().enumerate();
-    let mut choices: Vec<Value> =
-        choices.map(|(index, choice)| whole_choice(index, choice, shape)).collect();
-    if choices.is_empty() {
-        choices.push(whole_choice(0, &Choice::default(), shape));
-    }
-    reply.insert("choices".into(), choices.into());
-    reply.insert("usage".into(), usage(&done.usage));
-    for fields in ours(&collected.extra) {
-        add_unless_there(&mut reply, fields);
-    }
-    reply.insert("stellwerk".into(), stellwerk(done, shape.explain));
     let mut out = Vec::with_capacity(1024);
-    push_json(&mut out, &reply);
+    out.extend_from_slice(b"{\"id\":");
+    push_string(&mut out, &completion_id(&done.trace.request_id));
+    out.extend_from_slice(b",\"object\":\"chat.completion\",\"created\":");
+    push_json(&mut out, &created);
+    out.extend_from_slice(b",\"model\":");
+    push_string(&mut out, done.model.as_str());
+    out.extend_from_slice(b",\"choices\":[");
+    let nothing = [Choice::default()];
+    let choices = if collected.choices.is_empty() { &nothing[..] } else { &collected.choices };
+    for (index, choice) in choices.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push_choice(&mut out, index, choice, shape);
+    }
+    out.extend_from_slice(b"],\"usage\":");
+    push_json(&mut out, &usage(&done.usage));
+    let mut extra = Map::new();
+    for fields in ours(&collected.extra) {
+        add_unless_there(&mut extra, fields);
+    }
+    extra.retain(|key, _| !TAKEN.contains(&key.as_str()));
+    push_fields(&mut out, &extra, b",");
+    out.extend_from_slice(b",\"stellwerk\":");
+    push_json(&mut out, &stellwerk(done, shape.explain));
+    out.push(b'}');
     out
+}
+
+/// Most answers are one text; the others take the longer way.
+fn push_choice(out: &mut Vec<u8>, index: usize, choice: &Choice, shape: Shape) {
+    let [Block::Text(text, _)] = choice.blocks.as_slice() else {
+        return push_json(out, &whole_choice(index, choice, shape));
+    };
+    if choice.logprobs.is_some() || !choice.extra.is_empty() {
+        return push_json(out, &whole_choice(index, choice, shape));
+    }
+    out.extend_from_slice(b"{\"index\":");
+    push_json(out, &index);
+    out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",");
+    push_field(out, "content", text);
+    out.extend_from_slice(b",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"");
+    out.extend_from_slice(finish_word(choice.reason(), shape).as_bytes());
+    out.extend_from_slice(b"\"}");
 }
 
 fn whole_choice(index: usize, choice: &Choice, shape: Shape) -> Value {
@@ -110,12 +169,11 @@ fn whole_choice(index: usize, choice: &Choice, shape: Shape) -> Value {
     }
     let logprobs = choice.logprobs.as_ref().filter(|_| shape.logprobs);
     let logprobs = logprobs.map(|content| json!({ "content": content, "refusal": null }));
-    let reason = choice.finish.as_ref().map_or(FinishReason::Stop, |(reason, _)| *reason);
     json!({
         "index": index,
         "message": message,
         "logprobs": logprobs,
-        "finish_reason": finish_word(reason, shape),
+        "finish_reason": finish_word(choice.reason(), shape),
     })
 }
 
@@ -354,8 +412,6 @@ impl Stream {
 
     /// Fields of the whole reply, such as `service_tier`, ride on every chunk that follows.
     fn keep(&mut self, mut fields: Map<String, Value>) {
-        const TAKEN: [&str; 7] =
-            ["id", "object", "created", "model", "choices", "usage", "stellwerk"];
         fields.retain(|key, _| !TAKEN.contains(&key.as_str()));
         push_fields(&mut self.tail, &fields, b",");
     }
