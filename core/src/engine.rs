@@ -8,12 +8,12 @@
 //! vectors share in `engine/course.rs`, one attempt (hold, call, settle) in `engine/attempt.rs`. Knows nothing of HTTP, SQL or any vendor's format.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -58,6 +58,8 @@ struct Inner {
     store: Arc<dyn Store>,
     health: HealthBook,
     running: TaskTracker,
+    /// Leave to read a long text: so many are read at once that others keep a core.
+    long_texts: Arc<Semaphore>,
     /// Cancelled when running calls must end.
     stop: CancellationToken,
     closed: AtomicBool,
@@ -78,6 +80,9 @@ pub struct Answer {
     pub request_id: RequestId,
     /// What happens, in order. The first is `Started` or `Failed`; the last `Done` or `Failed`.
     pub events: mpsc::Receiver<Event>,
+    /// Who will be asked first, once that is decided: a stream whose headers must go out before
+    /// anybody has said a word names it.
+    pub chosen: Arc<OnceLock<ModelId>>,
 }
 
 /// How one deployment of a model does right now.
@@ -91,6 +96,8 @@ pub struct Health {
     pub healthy: bool,
     /// Calls on their way.
     pub in_flight: u32,
+    /// How many the model may have at once, over all its places.
+    pub limit: Option<u32>,
     /// Smoothed milliseconds to the first token, once known.
     pub first_token_ms: Option<f64>,
     /// Why it rests and for how long yet, if it does.
@@ -105,6 +112,7 @@ impl Engine {
             store,
             health: HealthBook::default(),
             running: TaskTracker::new(),
+            long_texts: Arc::new(Semaphore::new(long_texts_at_once())),
             stop: CancellationToken::new(),
             closed: AtomicBool::new(false),
         };
@@ -132,9 +140,12 @@ impl Engine {
     pub fn answer(&self, call: Call<ChatRequest>) -> Answer {
         let (events, receiver) = mpsc::channel(EVENTS_WAITING);
         let request_id = call.id.clone();
-        let face = Face::new(events);
+        let chosen = Arc::<OnceLock<ModelId>>::default();
+        let face = Face::new(events, chosen.clone());
         let inner = self.inner.clone();
-        self.inner.running.spawn(async move {
+        // Boxed: a walk's state is large, and the runtime moves a task several times on its way
+        // in and out. Moving it was nearly a third of the memory that a call moved.
+        self.inner.running.spawn(Box::pin(async move {
             let outcome = match inner.open_for(&call.id) {
                 Ok(()) => Walk::begin(inner, call, face.clone()).answer().await,
                 Err(stopping) => Err(stopping),
@@ -146,8 +157,8 @@ impl Engine {
                 // Everything is settled; a face that does not read misses its last word.
                 let _ = tokio::time::timeout(LAST_WORD, told).await;
             }
-        });
-        Answer { request_id, events: receiver }
+        }));
+        Answer { request_id, events: receiver, chosen }
     }
 
     /// Texts to vectors, held, settled and booked like an answer.
@@ -155,7 +166,7 @@ impl Engine {
         self.inner.open_for(&call.id)?;
         let (reply, received) = oneshot::channel();
         let (inner, id) = (self.inner.clone(), call.id.clone());
-        self.inner.running.spawn(embed::embed(inner, call, reply));
+        self.inner.running.spawn(Box::pin(embed::embed(inner, call, reply)));
         let outcome = received.await.unwrap_or_else(|_| Err(internal(id, "the call was lost")));
         outcome.inspect_err(|failure| figures::refused_or_failed(failure))
     }
@@ -163,7 +174,8 @@ impl Engine {
     /// The decision without the call: guard, classify, route.
     pub async fn decide(&self, call: Call<ChatRequest>) -> Result<Trace, Box<Failure>> {
         let (events, _receiver) = mpsc::channel(1);
-        Walk::begin(self.inner.clone(), call, Face::new(events)).decide().await
+        let face = Face::new(events, Arc::default());
+        Walk::begin(self.inner.clone(), call, face).decide().await
     }
 
     /// What kind of work a text is, as the engine's classifier sees it.
@@ -203,6 +215,7 @@ impl Engine {
             provider: place.provider.clone(),
             healthy: resting.is_none(),
             in_flight: record.in_flight(),
+            limit: model.max_parallel,
             first_token_ms: record.first_token_ms(),
             resting,
         }
@@ -248,6 +261,12 @@ impl Live {
             .collect::<Result<_, BuildError>>()?;
         Ok(Live { config, providers, classifier: Arc::new(Rules) })
     }
+}
+
+/// One for each core but one.
+fn long_texts_at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    cores.saturating_sub(1).max(1)
 }
 
 /// Our own fault: the log has the cause, the caller the request id.

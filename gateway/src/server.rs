@@ -326,7 +326,9 @@ async fn embeddings(
     request: Request,
 ) -> Result<AxumResponse, WireError> {
     let mut admitted = admit(&gateway, request).await?;
-    let asked = admitted.decoded(openai::embeddings::decode)?;
+    let config = gateway.engine.config();
+    let tokenizer_of = |target: &_| openai::embeddings::tokenizer_of(target, &config);
+    let asked = admitted.decoded(|body| openai::embeddings::decode(body, tokenizer_of))?;
     let (base64, explain) = (asked.base64, asked.options.explain);
     let call = admitted.call(asked.target, asked.request, asked.options);
     let mut permit = admitted.permit;

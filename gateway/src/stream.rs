@@ -112,6 +112,7 @@ impl Opening {
                 }
                 Ok(None) => return Err(internal()),
                 Err(_silence) => {
+                    self.model = self.answer.chosen.get().cloned();
                     Encoder::keep_alive(&mut self.out);
                 }
             }
@@ -252,6 +253,8 @@ pub async fn collect(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::fixtures::{done, request_id, trace};
     use crate::openai::decode::Shape;
@@ -262,7 +265,7 @@ mod tests {
 
     fn opening() -> (mpsc::Sender<Event>, Opening) {
         let (sender, events) = mpsc::channel(16);
-        let answer = Answer { request_id: request_id(), events };
+        let answer = Answer { request_id: request_id(), events, chosen: Arc::default() };
         let encoder = openai::encode::Stream::new(request_id(), Shape::default(), Locale::En, 7);
         (sender, Opening::new(answer, Encoder::OpenAi(encoder), Permit::default()))
     }
@@ -300,6 +303,14 @@ mod tests {
         let told = told.await.expect("text");
         assert!(told.starts_with(": keep-alive\n\n: keep-alive\n\ndata: {\"error\""), "{told}");
         assert!(!told.contains("DONE"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_begins_silently_names_the_model_that_was_asked() {
+        let (_sender, opening) = opening();
+        opening.answer.chosen.set(ModelId::from("mini")).expect("set once");
+        let Ok(Opened::Body(body)) = opening.opened().await else { panic!("a body") };
+        assert_eq!(body.model().map(ModelId::as_str), Some("mini"));
     }
 
     #[tokio::test(start_paused = true)]

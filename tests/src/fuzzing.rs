@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
+use stellwerk_core::catalog::Tokenizer;
 use stellwerk_core::provider::events::EventDecoder;
 use stellwerk_core::provider::http::Decoder;
 use stellwerk_core::provider::sse::{SseEvent, SseParser};
@@ -53,7 +54,8 @@ pub fn messages(data: &[u8]) {
 
 /// A request for vectors.
 pub fn embeddings(data: &[u8]) {
-    stellwerk::openai::embeddings::decode(data).ok();
+    let cl100k = |_: &_| Some(Tokenizer::Cl100k);
+    stellwerk::openai::embeddings::decode(data, cl100k).ok();
 }
 
 fn encode_everywhere(mut request: ChatRequest) {

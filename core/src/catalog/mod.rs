@@ -125,6 +125,8 @@ pub struct Model {
     pub context_tokens: Option<u64>,
     /// The vendor's limit of output tokens; `None`: unknown.
     pub max_output_tokens: Option<u32>,
+    /// Calls at once over all its places in this process; `None`: any number.
+    pub max_parallel: Option<u32>,
     /// The dates of its life.
     pub lifecycle: Lifecycle,
     /// Who is responsible for it here, free text.

@@ -37,11 +37,41 @@ pub fn estimate(request: &ChatRequest, tokenizer: Tokenizer) -> u64 {
 
 /// An unbiased count of a text, for bills where the vendor told no usage.
 pub fn text(text: &str, tokenizer: Tokenizer) -> u64 {
-    let vocabulary = match tokenizer {
+    to_u64(vocabulary_of(tokenizer).count(text))
+}
+
+/// What counts for this tokenizer: itself, or the nearest that is published.
+fn vocabulary_of(tokenizer: Tokenizer) -> &'static vocabulary::Vocabulary {
+    match tokenizer {
         Tokenizer::Cl100k => vocabulary::cl100k(),
         Tokenizer::O200k | Tokenizer::Unpublished => vocabulary::o200k(),
-    };
-    to_u64(vocabulary.count(text))
+    }
+}
+
+/// Whether the texts of a request alone are certainly more tokens than this. Looks no further
+/// than it must: what is far too long costs as little as what just does not fit.
+pub fn exceeds(request: &ChatRequest, tokenizer: Tokenizer, most: u64) -> bool {
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let vocabulary = vocabulary_of(tokenizer);
+    let mut count = 0;
+    walk(request, &mut |piece| {
+        if let Piece::Text(text) = piece
+            && count <= most
+        {
+            count += vocabulary.count_up_to(text, most - count);
+        }
+    });
+    count > most
+}
+
+/// The text that token ids stand for. A character that was cut in two at either end is marked as
+/// such. `None`: the vocabulary is not published, or an id is none of its ordinary tokens.
+pub fn decode(ids: &[u32], tokenizer: Tokenizer) -> Option<String> {
+    if tokenizer == Tokenizer::Unpublished {
+        return None;
+    }
+    let bytes = vocabulary_of(tokenizer).decode(ids)?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// At least what the vendor will count for texts to be embedded.

@@ -187,6 +187,7 @@ impl List<'_> {
         self.add(section, "abilities", abilities(&model.abilities));
         self.add_if(section, "context_tokens", model.context_tokens);
         self.add_if(section, "max_output_tokens", model.max_output_tokens);
+        self.add_if(section, "max_parallel", model.max_parallel);
         self.add_if(section, "owner", model.owner.as_ref());
         self.add_if(section, "approved", model.approved.as_ref());
         self.add_if(section, "shutdown_on", model.lifecycle.shutdown_on);

@@ -26,7 +26,7 @@ use crate::provider::{
 };
 use crate::reply::{BudgetRefusal, Chunk, Usage};
 use crate::request::{ChatRequest, EmbedRequest};
-use crate::route::health::{InFlight, PlaceHealth};
+use crate::route::health::{InFlight, PlaceHealth, Slot};
 use crate::store::{HoldRequest, Settlement, StoreError};
 use crate::trace::{AttemptTrace, Place};
 
@@ -85,6 +85,8 @@ impl Plan {
 /// Why no money was set aside.
 pub(super) enum NoHold {
     Refused(BudgetRefusal),
+    /// The model has all the calls at once that it may have.
+    Full,
     Failed(StoreError),
 }
 
@@ -97,6 +99,7 @@ pub(super) struct Attempt {
     held: Cost,
     record: Arc<PlaceHealth>,
     in_flight: Option<InFlight>,
+    slot: Option<Slot>,
     started: Instant,
     stream: Option<ChunkStream>,
     restorer: Option<redact::Restorer>,
@@ -136,6 +139,8 @@ impl Attempt {
         mut plan: Plan,
     ) -> Result<Attempt, NoHold> {
         let asked = Instant::now();
+        let claim = |limit| inner.health.claim(&plan.model.id, limit).ok_or(NoHold::Full);
+        let slot = plan.model.max_parallel.map(claim).transpose()?;
         let amount = aside(plan.bytes(), || plan.worst_case(provider.as_ref()));
         plan.draft.cost = amount;
         let hold = HoldId::of(&plan.draft.request_id, plan.draft.attempt);
@@ -159,6 +164,7 @@ impl Attempt {
             hold,
             held: amount,
             in_flight: Some(record.begin()),
+            slot,
             record,
             started: Instant::now(),
             stream: None,
@@ -270,6 +276,7 @@ impl Attempt {
     ) -> Result<Settled, StoreError> {
         self.stream = None;
         self.in_flight = None;
+        self.slot = None;
         self.settled = true;
         self.note_health(ending, error);
         let entry = self.entry(ending);

@@ -6,7 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::attempt::{self, Attempt, NoHold, Plan, Settled};
+use super::walk::LONG_TEXT;
 use super::words::{budget_words, upstream_words};
 use super::{Inner, Live, internal};
 use crate::catalog::Model;
@@ -126,6 +129,16 @@ impl Course {
         }
     }
 
+    /// Leave to read so many bytes. Short texts need none; long ones wait for their turn, which a
+    /// caller who goes away meanwhile gives up.
+    pub(super) async fn turn_to_read(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if bytes < LONG_TEXT {
+            return None;
+        }
+        // The semaphore is never closed, and an error would only mean that nobody waits.
+        self.inner.long_texts.clone().acquire_owned().await.ok()
+    }
+
     pub(super) fn max_retries(&self, place: &Place) -> u32 {
         let provider = self.live.providers.get(&place.provider);
         provider.map_or(1, |provider| provider.limits().max_retries)
@@ -226,6 +239,19 @@ impl Course {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(request.id = %self.call.id, %error, cause, "the store failed");
         internal(self.call.id.clone(), "the database failed")
+    }
+
+    /// Every model that may answer has all the calls at once that it may have.
+    pub(super) fn all_busy(&self) -> Box<Failure> {
+        let mut failure = self.failure(
+            FailureKind::NoCandidate,
+            Words::new(
+                "Every permitted model has reached its limit of calls at once. Try again in a moment.",
+                "Jedes erlaubte Modell hat seine Grenze gleichzeitiger Aufrufe erreicht. Bitte gleich noch einmal versuchen.",
+            ),
+        );
+        failure.retry_after_s = Some(1);
+        failure
     }
 
     pub(super) fn upstream_failed(&self, error: &ProviderError) -> Box<Failure> {

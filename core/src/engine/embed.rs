@@ -45,6 +45,10 @@ impl Embedding {
         let config = &live.config;
         let raw = self.raw.clone();
         let bytes: usize = raw.input.iter().map(String::len).sum();
+        let _turn = tokio::select! {
+            turn = self.course.turn_to_read(bytes) => turn,
+            failure = self.broken_off(reply) => return Err(failure),
+        };
         let inspecting = || guard::inspect_texts(&raw, &config.guard);
         let inspection = aside(bytes as u64, inspecting).map_err(|_| self.course.fail_closed())?;
         if config.guard.injection == InjectionAction::Block && inspection.is_attack() {
@@ -99,6 +103,7 @@ impl Embedding {
             .collect();
         let (mut at, mut tries, mut reason) = (0, 0, AttemptReason::First);
         let mut last_error = None;
+        let mut full = false;
         while let Some((candidate, place)) = places.get(at) {
             let Some(model) = config.catalog.get(&candidate.model).cloned() else { break };
             let request = if place.redact { redacted.clone() } else { raw.clone() };
@@ -114,6 +119,12 @@ impl Embedding {
             let mut attempt = match self.course.hold(plan).await {
                 Ok(attempt) => attempt,
                 Err(NoHold::Refused(refusal)) => return Err(self.course.over_budget(refusal)),
+                Err(NoHold::Full) => {
+                    self.course.attempts -= 1;
+                    full = true;
+                    at += 1;
+                    continue;
+                }
                 Err(NoHold::Failed(error)) => return Err(self.course.store_failed(error)),
             };
             let outcome = tokio::select! {
@@ -156,6 +167,7 @@ impl Embedding {
         }
         match last_error {
             Some(error) => Err(self.course.upstream_failed(&error)),
+            None if full => Err(self.course.all_busy()),
             None => Err(internal(self.course.call.id.clone(), "no candidate was tried")),
         }
     }

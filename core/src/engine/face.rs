@@ -1,7 +1,10 @@
 //! The way back to whoever asked, and the moment at which they are gone.
 
+use std::sync::{Arc, OnceLock};
+
 use tokio::sync::mpsc;
 
+use crate::ids::ModelId;
 use crate::reply::Event;
 
 /// Where events go. Telling a face that is gone does nothing: the walk notices by
@@ -9,11 +12,18 @@ use crate::reply::Event;
 #[derive(Debug, Clone)]
 pub(super) struct Face {
     events: mpsc::Sender<Event>,
+    chosen: Arc<OnceLock<ModelId>>,
 }
 
 impl Face {
-    pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
-        Face { events }
+    pub(super) fn new(events: mpsc::Sender<Event>, chosen: Arc<OnceLock<ModelId>>) -> Self {
+        Face { events, chosen }
+    }
+
+    /// Puts up who will be asked first.
+    pub(super) fn chosen(&self, model: &ModelId) {
+        // Decided once for each call; should it be twice, the first one stands.
+        let _ = self.chosen.set(model.clone());
     }
 
     /// Hands an event over, waiting for room.

@@ -25,7 +25,7 @@ use crate::ledger::{AttemptReason, Ending};
 use crate::provider::{ProviderError, ProviderErrorKind};
 use crate::reply::{Chunk, Event, Failure, FailureKind, Words};
 use crate::request::{Call, ChatRequest, ResponseFormat, Sensitivity, Target, TaskKind};
-use crate::route::{self, Needs, Question};
+use crate::route::{self, Needs, Question, Refused};
 use crate::trace::{Candidate, Classification, Decision, Judgement, Place, Trace};
 
 /// The longest wait before the same deployment is tried again.
@@ -36,7 +36,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const SLOWEST_READER: Duration = Duration::from_secs(60);
 /// Beyond this many bytes the guard and the classifier read on a thread of their own, so that a
 /// long document does not stop other people's streams.
-const LONG_TEXT: usize = 32 * 1024;
+pub(super) const LONG_TEXT: usize = 32 * 1024;
 
 /// One call on its way.
 pub(super) struct Walk {
@@ -114,8 +114,7 @@ impl Walk {
 
     /// The whole story.
     pub(super) async fn answer(mut self) -> Result<(), Box<Failure>> {
-        let read = self.read().await?;
-        let decision = self.route(&read)?;
+        let (read, decision) = self.decided().await?;
         let answered = self.attempts(&decision, &read).await?;
         self.done(*answered).await;
         Ok(())
@@ -123,15 +122,45 @@ impl Walk {
 
     /// The story up to the decision.
     pub(super) async fn decide(mut self) -> Result<Trace, Box<Failure>> {
-        let read = self.read().await?;
-        self.route(&read)?;
+        self.decided().await?;
         Ok(self.course.trace)
+    }
+
+    async fn decided(&mut self) -> Result<(Read, Decision), Box<Failure>> {
+        let bytes = self.raw.messages.iter().flat_map(|m| m.texts()).map(str::len).sum();
+        let turn = self.uninterrupted(self.course.turn_to_read(bytes)).await;
+        let _turn = turn.map_err(|interrupt| self.interruption(interrupt))?;
+        self.not_too_long(bytes)?;
+        let read = self.read(bytes).await?;
+        let decision = self.route(&read)?;
+        Ok((read, decision))
+    }
+
+    /// Refuses at once what is too long for anybody.
+    fn not_too_long(&self, bytes: usize) -> Result<(), Box<Failure>> {
+        if bytes < LONG_TEXT {
+            return Ok(());
+        }
+        let exceeds = |tokenizer, most| {
+            // A token is at least one byte.
+            bytes as u64 > most && tokens::exceeds(&self.raw, tokenizer, most)
+        };
+        let Call { caller, target, options, .. } = &self.course.call;
+        let (config, use_case) = (&self.course.live.config, self.course.use_case.as_ref());
+        let looking =
+            || route::too_long(config, caller, use_case, target, &options.fallback, &exceeds);
+        match aside(bytes as u64, looking) {
+            None => Ok(()),
+            Some(refused) => {
+                let Refused { kind, message, .. } = *refused;
+                Err(self.course.failure(kind, message))
+            }
+        }
     }
 
     // ---- guard, classify -------------------------------------------------------------------
 
-    async fn read(&mut self) -> Result<Read, Box<Failure>> {
-        let bytes: usize = self.raw.messages.iter().flat_map(|m| m.texts()).map(str::len).sum();
+    async fn read(&mut self, bytes: usize) -> Result<Read, Box<Failure>> {
         let (request, live) = (self.raw.clone(), self.course.live.clone());
         let said = self.course.call.options.sensitivity;
         let reading = move || read(&request, &live, said);
@@ -185,6 +214,9 @@ impl Walk {
         self.course.trace.pressure = pressure;
         match chosen {
             Ok(decision) => {
+                if let Some(first) = decision.candidates.first() {
+                    self.face.chosen(&first.model);
+                }
                 self.course.trace.decision = Some(decision.clone());
                 Ok(decision)
             }
@@ -204,6 +236,7 @@ impl Walk {
         let mut before: Option<Before> = None;
         let mut rejected: Option<Box<Settled>> = None;
         let mut last_error = None;
+        let mut full = false;
         let mut rung = 0;
         'models: while let Some(candidate) = decision.candidates.get(rung) {
             let model = self.model(&candidate.model)?;
@@ -226,6 +259,12 @@ impl Walk {
                             continue 'models;
                         }
                         return Err(self.course.over_budget(refusal));
+                    }
+                    Err(NoHold::Full) => {
+                        // Between the decision and now others have taken the last of its calls.
+                        self.course.attempts -= 1;
+                        full = true;
+                        break;
                     }
                     Err(NoHold::Failed(error)) => return Err(self.course.store_failed(error)),
                 };
@@ -284,7 +323,9 @@ impl Walk {
                     }
                 }
             }
-            reason = AttemptReason::Failover;
+            if self.course.attempts > 0 {
+                reason = AttemptReason::Failover;
+            }
             rung += 1;
         }
         // A rejected answer is better than none, as long as the face still has it.
@@ -294,6 +335,7 @@ impl Walk {
         }
         match last_error {
             Some(error) => Err(self.course.upstream_failed(&error)),
+            None if full => Err(self.course.all_busy()),
             None => Err(internal(self.course.call.id.clone(), "no candidate was tried")),
         }
     }
@@ -700,6 +742,10 @@ impl Walk {
             Err(NoHold::Refused(_)) => {
                 self.course.attempts -= 1;
                 self.note_unaffordable(&decision);
+                return Ok(None);
+            }
+            Err(NoHold::Full) => {
+                self.course.attempts -= 1;
                 return Ok(None);
             }
             Err(NoHold::Failed(error)) => return Err(self.course.store_failed(error)),

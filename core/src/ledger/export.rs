@@ -265,7 +265,8 @@ impl<'a> Row<'a> {
 fn csv_record(row: &Row<'_>) -> [String; COLUMNS.len()] {
     let flags: Vec<&str> = row.flags.iter().map(|flag| flag.as_str()).collect();
     [
-        row.time.to_string(),
+        // Always nine digits, so that a spreadsheet sees one form of time in the whole column.
+        format!("{:.9}", row.time),
         row.request_id.to_string(),
         row.attempt.to_string(),
         row.reason.to_string(),

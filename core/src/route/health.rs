@@ -34,6 +34,18 @@ pub struct PlaceKey {
 pub struct HealthBook {
     // A std mutex: it is held for a look-up or an insert, never across a wait.
     places: Mutex<HashMap<PlaceKey, Arc<PlaceHealth>>>,
+    /// Calls at once of the models that have a limit.
+    running: Mutex<HashMap<ModelId, Arc<AtomicU32>>>,
+}
+
+/// One of the calls at once that a model may have; free again when it is dropped.
+#[derive(Debug)]
+pub struct Slot(Arc<AtomicU32>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One place.
@@ -71,6 +83,24 @@ impl HealthBook {
     pub fn of(&self, key: PlaceKey) -> Arc<PlaceHealth> {
         let mut places = self.places.lock().expect("no thread panics while it holds this lock");
         places.entry(key).or_default().clone()
+    }
+
+    fn running(&self, model: &ModelId) -> Arc<AtomicU32> {
+        let mut running = self.running.lock().expect("no thread panics while it holds this lock");
+        running.entry(model.clone()).or_default().clone()
+    }
+
+    /// Whether a model has all the calls at once that it may have. A look, not a claim.
+    pub fn is_full(&self, model: &ModelId, limit: u32) -> bool {
+        self.running(model).load(Ordering::Relaxed) >= limit
+    }
+
+    /// Takes one of a model's calls at once; `None`: all are taken.
+    pub fn claim(&self, model: &ModelId, limit: u32) -> Option<Slot> {
+        let running = self.running(model);
+        let more = |count: u32| (count < limit).then_some(count + 1);
+        let claimed = running.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        claimed.is_ok().then_some(Slot(running))
     }
 }
 
@@ -228,6 +258,18 @@ mod tests {
         place.succeeded(Some(Duration::from_millis(100)));
         assert_eq!(place.standing(much_later), Standing::Healthy);
         assert_eq!(place.first_token_ms(), Some(100.0));
+    }
+
+    #[test]
+    fn a_model_with_a_limit_takes_exactly_so_many_calls_at_once() {
+        let (book, model) = (HealthBook::default(), ModelId::from("small"));
+        let first = book.claim(&model, 2).expect("the first of two");
+        let _second = book.claim(&model, 2).expect("the second of two");
+        assert!(book.is_full(&model, 2));
+        assert!(book.claim(&model, 2).is_none(), "a third call got in");
+        drop(first);
+        assert!(!book.is_full(&model, 2));
+        assert!(book.claim(&model, 2).is_some());
     }
 
     #[test]

@@ -168,6 +168,62 @@ pub fn choose(
     })
 }
 
+/// Refuses a request that is certainly too long for every model that it might reach, before
+/// anything reads it closely: guard and classifier would take seconds over megabytes that nobody
+/// can answer. `exceeds` says whether its texts are more tokens than so many. A model that the
+/// policy might choose counts whatever the rest of the walk would say of it, so nothing that
+/// could be answered is refused here.
+pub fn too_long(
+    config: &Config,
+    caller: &Caller,
+    use_case: Option<&UseCase>,
+    target: &Target,
+    fallback: &[ModelId],
+    exceeds: &dyn Fn(Tokenizer, u64) -> bool,
+) -> Option<Box<Refused>> {
+    let mut largest: Vec<(Tokenizer, u64)> = Vec::new();
+    let models = reachable(config, target, fallback);
+    for model in models.filter(|model| may_use(config, caller, use_case, &model.id, false)) {
+        // A model without a known limit may take any length.
+        let context = model.context_tokens?;
+        let tokenizer = model.deployments.first().map_or(Tokenizer::Unpublished, |d| d.tokenizer);
+        match largest.iter_mut().find(|(known, _)| *known == tokenizer) {
+            Some((_, most)) => *most = context.max(*most),
+            None => largest.push((tokenizer, context)),
+        }
+    }
+    let too_long = !largest.is_empty()
+        && largest.iter().all(|(tokenizer, context)| exceeds(*tokenizer, *context));
+    let most = largest.iter().map(|(_, context)| *context).max().filter(|_| too_long)?;
+    Some(refused(
+        FailureKind::TooLarge,
+        format!(
+            "The request is too long for every permitted model; the longest takes {most} tokens. Shorten it."
+        ),
+        format!(
+            "Die Anfrage ist für jedes erlaubte Modell zu lang; das längste fasst {most} Token. Bitte kürzen."
+        ),
+    ))
+}
+
+/// Every model that a target could lead to, whatever the request turns out to be.
+fn reachable<'a>(
+    config: &'a Config,
+    target: &'a Target,
+    fallback: &'a [ModelId],
+) -> impl Iterator<Item = &'a Arc<Model>> {
+    let (named, policy) = match target {
+        Target::Model(id) => (config.catalog.get(id), None),
+        Target::Policy(id) => (None, config.policies.get(id)),
+    };
+    let of_model = named.iter().flat_map(|model| &model.fallback).collect::<Vec<_>>();
+    let of_policy = policy.into_iter().flat_map(|policy| {
+        policy.models.iter().chain(policy.rules.iter().flat_map(|rule| &rule.models))
+    });
+    let others = of_model.into_iter().chain(of_policy).chain(fallback);
+    named.into_iter().chain(others.filter_map(|id| config.catalog.get(id)))
+}
+
 /// Whether the key and the grants let this caller use a model. Without a use case, a grant for
 /// certain use cases counts only when `any_use_case` is set (to list what may be asked for).
 pub fn may_use(
@@ -346,6 +402,10 @@ fn admit(
     able(question, model)?;
     let permitted = speaking_places(config, question, permitted)?;
     fits_context(config, question, policy, model)?;
+    if let Some(limit) = model.max_parallel.filter(|limit| health.is_full(&model.id, *limit)) {
+        let reason = format!("its limit of {limit} calls at once is reached");
+        return Err(No { why: Rejection::Health, reason, rest: Some(Duration::from_secs(1)) });
+    }
     healthy_places(health, question, model, permitted)
 }
 
@@ -651,9 +711,9 @@ fn refusal(question: &Question<'_>, rejected: Vec<Rejected>, rest: Option<Durati
         Some(Rejection::Health | Rejection::Budget) => (
             FailureKind::NoCandidate,
             Words::new(
-                format!("Every permitted model is failing right now ({why}). Try again shortly."),
+                format!("Every permitted model is failing or busy right now ({why}). Try again shortly."),
                 format!(
-                    "Jedes erlaubte Modell ist gerade gestört ({why}). Bitte gleich noch einmal versuchen."
+                    "Jedes erlaubte Modell ist gerade gestört oder ausgelastet ({why}). Bitte gleich noch einmal versuchen."
                 ),
             ),
         ),

@@ -220,6 +220,44 @@ fn a_request_that_is_too_long_for_one_goes_to_another() {
 }
 
 #[test]
+fn what_no_model_could_take_is_refused_before_anyone_reads_it() {
+    let limited = |large: &str| {
+        let text = THREE
+            .replace("id = \"small\"\n", "id = \"small\"\ncontext_tokens = 1000\n")
+            .replace("id = \"large\"\n", &format!("id = \"large\"\n{large}\n"));
+        config(&format!(
+            "{text}[[policy]]\nid = \"default\"\nstrategy = \"cascade\"\nmodels = [\"small\"]\n\
+             [[policy.rule]]\ntask = [\"analysis\"]\nmodels = [\"large\"]\n"
+        ))
+    };
+    let asked = asked(0.1);
+    let refused = |config: &Config, tokens: u64| {
+        let exceeds = |_: Tokenizer, most: u64| tokens > most;
+        too_long(config, &asked.caller, None, &asked.target, &[], &exceeds).map(|no| no.kind)
+    };
+    let both = limited("context_tokens = 5000");
+    assert_eq!(refused(&both, 5_000), None, "a rule may lead to the large one");
+    assert_eq!(refused(&both, 5_001), Some(FailureKind::TooLarge));
+    assert_eq!(refused(&limited(""), 1 << 40), None, "nobody knows what the large one takes");
+}
+
+#[test]
+fn a_model_whose_calls_are_all_taken_is_passed_over_and_the_limit_is_told() {
+    let text = THREE.replace("id = \"small\"\n", "id = \"small\"\nmax_parallel = 1\n");
+    let config = config(&format!(
+        "{text}[[policy]]\nid = \"default\"\nstrategy = \"cascade\"\nmodels = [\"small\", \"large\"]"
+    ));
+    let health = HealthBook::default();
+    let slot = health.claim(&ModelId::from("small"), 1).expect("the only call");
+    let decision = asked(0.1).choose(&config, &health).expect("the other may answer");
+    assert_eq!(decision.candidates[0].model.as_str(), "large");
+    assert!(decision.rejected[0].reason.contains("limit of 1 calls"));
+    drop(slot);
+    let decision = asked(0.1).choose(&config, &health).expect("a decision");
+    assert_eq!(decision.candidates[0].model.as_str(), "small");
+}
+
+#[test]
 fn an_ability_that_is_missing_everywhere_is_a_wrong_request() {
     let text = THREE
         .replace("tier = \"economy\"\n", "tier = \"economy\"\nabilities = { images = false }\n");

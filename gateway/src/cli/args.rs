@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use stellwerk_core::ids::{KeyId, ModelId, Node, PolicyId, UseCase};
 use stellwerk_core::ledger::export::Format;
-use stellwerk_core::money::Cost;
+use stellwerk_core::money::{AmountError, Cost};
 use stellwerk_core::request::{BudgetPeriod, Sensitivity};
 
 /// The signal box between a company's people and its language models.
@@ -212,6 +212,7 @@ pub enum BudgetCommand {
         /// company, department:ID, team:ID, person:ID, key:ID or use-case:NAME.
         node: Node,
         /// In the company's currency, `250` or `12.50`.
+        #[arg(allow_negative_numbers = true, value_parser = limit)]
         amount: Cost,
         /// day, week, month, quarter or year, by the company's calendar.
         #[arg(long, value_name = "PERIOD", value_parser = period)]
@@ -363,6 +364,17 @@ pub struct DoctorArgs {
 
 fn sensitivity(word: &str) -> Result<Sensitivity, String> {
     word_of(word, Sensitivity::from_word, Sensitivity::ALL)
+}
+
+fn limit(written: &str) -> Result<Cost, String> {
+    match written.parse::<Cost>() {
+        Err(AmountError::OutOfRange(_)) if written.trim_start().starts_with('-') => {
+            Err("a budget cannot be below zero; 0 refuses every call that costs money, and \
+             `stellwerk budget remove NODE --period PERIOD` takes a budget away"
+                .to_owned())
+        }
+        read => read.map_err(|error| error.to_string()),
+    }
 }
 
 fn period(word: &str) -> Result<BudgetPeriod, String> {

@@ -56,7 +56,7 @@ pub(super) async fn run(context: &Context, command: KeyCommand) -> Result<(), Co
     let done = match command {
         KeyCommand::Create(args) => create(&desk, args).await,
         KeyCommand::List { limit, offset, json } => list(context, &desk, limit, offset, json),
-        KeyCommand::Revoke { id } => revoke(&desk, id).await,
+        KeyCommand::Revoke { id } => revoke(context, &desk, id).await,
     };
     desk.close(done).await
 }
@@ -255,10 +255,20 @@ fn limits_line(key: &Listed<'_>) -> String {
     limits.join(" · ")
 }
 
-async fn revoke(desk: &Desk, id: KeyId) -> Result<(), CommandError> {
+async fn revoke(context: &Context, desk: &Desk, id: KeyId) -> Result<(), CommandError> {
     // The node form is what `budget show` prints, so it is taken too.
     let id = id.as_str().strip_prefix("key:").map(KeyId::from).unwrap_or(id);
-    Ok(desk.store.revoke_key(id, Timestamp::now()).await?)
+    let kept = desk.store.directory().keys.values().find(|key| key.id == id).cloned();
+    desk.store.revoke_key(id.clone(), Timestamp::now()).await?;
+    let (name, node) = match &kept {
+        Some(key) => (key.name.as_str(), key.node.to_string()),
+        None => ("?", "?".to_owned()),
+    };
+    output::say(&context.words(
+        format!("Revoked {id} ({name}, {node}). A running server refuses it within a second."),
+        format!("{id} gesperrt ({name}, {node}). Ein laufender Server lehnt ihn binnen einer Sekunde ab."),
+    ));
+    Ok(())
 }
 
 #[cfg(test)]

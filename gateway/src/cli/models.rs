@@ -301,6 +301,7 @@ mod tests {
             abilities: Abilities { audio: false, reasoning: false, ..Abilities::ALL },
             context_tokens: Some(400_000),
             max_output_tokens: Some(128_000),
+            max_parallel: None,
             lifecycle: Lifecycle {
                 earliest_shutdown_on: Some("2027-03-17".parse().unwrap()),
                 ..Lifecycle::default()

@@ -1,8 +1,12 @@
 //! Reads requests for vectors and writes vectors, as numbers or in base64.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use stellwerk_core::catalog::{Model, ModelKind, Tokenizer, tokens};
+use stellwerk_core::config::Config;
 use stellwerk_core::reply::Embedded;
 use stellwerk_core::request::{Dialect, EmbedRequest, Extra, Options, Target};
 
@@ -25,11 +29,35 @@ pub struct Asked {
 /// OpenAI's limit of texts in one request.
 const MOST_TEXTS: usize = 2048;
 
-/// Reads the body of a request.
-pub fn decode(body: &[u8]) -> Result<Asked, Invalid> {
+/// What is to be embedded, as it was sent.
+enum Sent {
+    Texts(Vec<String>),
+    /// OpenAI's tokens instead of texts, as LangChain sends them unasked.
+    TokenIds(Vec<Vec<u32>>),
+}
+
+/// The tokenizer whose ids a model's callers send: the same at all places where it may run, and
+/// the same for all models where none is named.
+pub fn tokenizer_of(target: &Target, config: &Config) -> Option<Tokenizer> {
+    let is_meant = |model: &&Arc<Model>| match target {
+        Target::Model(id) => model.id == *id,
+        Target::Policy(_) => model.kind == ModelKind::Embedding,
+    };
+    let models = config.catalog.iter().filter(is_meant);
+    let mut tokenizers = models.flat_map(|model| &model.deployments).map(|place| place.tokenizer);
+    let first = tokenizers.next()?;
+    tokenizers.all(|tokenizer| tokenizer == first).then_some(first)
+}
+
+/// Reads the body of a request. Token ids become the texts that they stand for, so that guard,
+/// classifier and every vendor can read them; where that is not sure they are refused.
+pub fn decode(
+    body: &[u8],
+    tokenizer_of: impl FnOnce(&Target) -> Option<Tokenizer>,
+) -> Result<Asked, Invalid> {
     let mut model = None;
     let mut extras = wire::Extras::default();
-    let mut texts = None;
+    let mut sent = None;
     let mut base64 = false;
     let mut request = EmbedRequest {
         input: Vec::new(),
@@ -44,7 +72,7 @@ pub fn decode(body: &[u8]) -> Result<Asked, Invalid> {
         }
         match key.as_str() {
             "model" => model = Some(wire::name(at, value)?),
-            "input" => texts = Some(input(at, value)?),
+            "input" => sent = Some(input(at, value)?),
             "dimensions" => request.dimensions = Some(wire::integer(at, value, 1..=65_536)? as u32),
             "user" => request.user = Some(wire::string(at, value)?),
             "encoding_format" => base64 = encoding(at, &value)?,
@@ -56,13 +84,13 @@ pub fn decode(body: &[u8]) -> Result<Asked, Invalid> {
     }
     let root = Path::Root;
     let model = model.ok_or_else(|| root.field("model").missing())?;
-    request.input = texts.ok_or_else(|| root.field("input").missing())?;
-    Ok(Asked {
-        target: wire::target(&model, extras.policy)?,
-        request,
-        options: extras.options,
-        base64,
-    })
+    let sent = sent.ok_or_else(|| root.field("input").missing())?;
+    let target = wire::target(&model, extras.policy)?;
+    request.input = match sent {
+        Sent::Texts(texts) => texts,
+        Sent::TokenIds(lists) => texts_of(root.field("input"), &lists, tokenizer_of(&target))?,
+    };
+    Ok(Asked { target, request, options: extras.options, base64 })
 }
 
 fn encoding(at: Path<'_>, value: &Value) -> Result<bool, Invalid> {
@@ -74,9 +102,11 @@ fn encoding(at: Path<'_>, value: &Value) -> Result<bool, Invalid> {
     wire::word(at, value, read, "float, base64")
 }
 
-fn input(at: Path<'_>, value: Value) -> Result<Vec<String>, Invalid> {
+fn input(at: Path<'_>, value: Value) -> Result<Sent, Invalid> {
     let items = match value {
-        Value::String(text) => return text_of(at, Value::String(text)).map(|text| vec![text]),
+        Value::String(text) => {
+            return text_of(at, Value::String(text)).map(|text| Sent::Texts(vec![text]));
+        }
         Value::Array(items) => items,
         _ => {
             return Err(at.must_be(
@@ -85,21 +115,53 @@ fn input(at: Path<'_>, value: Value) -> Result<Vec<String>, Invalid> {
             ));
         }
     };
+    if items.first().is_some_and(Value::is_number) {
+        return token_ids(at, Value::Array(items)).map(|ids| Sent::TokenIds(vec![ids]));
+    }
     if items.is_empty() || items.len() > MOST_TEXTS {
         return Err(at.must_be(
             format_args!("a list of 1 to {MOST_TEXTS} strings"),
             format_args!("eine Liste von 1 bis {MOST_TEXTS} Zeichenketten"),
         ));
     }
-    if items.iter().any(|item| item.is_number() || item.is_array()) {
-        // Token ids belong to one vendor's tokenizer, and a guard cannot read them.
-        return Err(at.wrong(
-            "`input` holds token ids; send the texts instead (LangChain: check_embedding_ctx_length=False)",
-            "`input` enthält Token-Nummern; bitte die Texte senden (LangChain: check_embedding_ctx_length=False)",
-        ));
-    }
+    let are_lists = items[0].is_array();
     let items = items.into_iter().enumerate();
-    items.map(|(index, value)| text_of(at.item(index), value)).collect()
+    match are_lists {
+        true => {
+            let lists = items.map(|(index, value)| token_ids(at.item(index), value));
+            lists.collect::<Result<_, _>>().map(Sent::TokenIds)
+        }
+        false => {
+            let texts = items.map(|(index, value)| text_of(at.item(index), value));
+            texts.collect::<Result<_, _>>().map(Sent::Texts)
+        }
+    }
+}
+
+fn token_ids(at: Path<'_>, value: Value) -> Result<Vec<u32>, Invalid> {
+    let must_be = || at.must_be("a list of token ids", "eine Liste von Token-Nummern");
+    let Value::Array(items) = value else { return Err(must_be()) };
+    if items.is_empty() {
+        return Err(must_be());
+    }
+    let id = |item: &Value| item.as_u64().and_then(|id| u32::try_from(id).ok());
+    items.iter().map(id).collect::<Option<_>>().ok_or_else(must_be)
+}
+
+/// Only a published vocabulary says what ids mean. Passing others on unread would send what no
+/// guard has seen, perhaps to a model that understands something else by them.
+fn texts_of(
+    at: Path<'_>,
+    lists: &[Vec<u32>],
+    tokenizer: Option<Tokenizer>,
+) -> Result<Vec<String>, Invalid> {
+    let text = |ids: &Vec<u32>| tokens::decode(ids, tokenizer?);
+    lists.iter().map(text).collect::<Option<_>>().ok_or_else(|| {
+        at.wrong(
+            "`input` holds token ids that are not of a published OpenAI vocabulary, so nobody here can read them; send the texts instead (LangChain: check_embedding_ctx_length=False)",
+            "`input` enthält Token-Nummern, die zu keinem veröffentlichten Vokabular von OpenAI gehören und hier nicht gelesen werden können; bitte die Texte senden (LangChain: check_embedding_ctx_length=False)",
+        )
+    })
 }
 
 fn text_of(at: Path<'_>, value: Value) -> Result<String, Invalid> {
@@ -145,12 +207,16 @@ fn in_base64(vector: &[f32]) -> String {
 mod tests {
     use super::*;
 
+    fn read(body: &[u8]) -> Result<Asked, Invalid> {
+        decode(body, |_| Some(Tokenizer::Unpublished))
+    }
+
     #[test]
     fn a_text_a_list_and_the_sdks_base64_are_taken() {
-        let asked = decode(br#"{"model":"e","input":"a","encoding_format":"base64"}"#).expect("ok");
+        let asked = read(br#"{"model":"e","input":"a","encoding_format":"base64"}"#).expect("ok");
         assert_eq!(asked.request.input, ["a"]);
         assert!(asked.base64);
-        let asked = decode(br#"{"model":"e","input":["a","b"],"dimensions":256}"#).expect("ok");
+        let asked = read(br#"{"model":"e","input":["a","b"],"dimensions":256}"#).expect("ok");
         assert_eq!(asked.request.input, ["a", "b"]);
         assert_eq!(asked.request.dimensions, Some(256));
     }
@@ -159,8 +225,22 @@ mod tests {
     fn token_ids_and_empty_texts_are_refused_by_name() {
         for input in ["[1,2]", "[[1]]", "[]", "\"\"", "7", "[\"\"]"] {
             let body = format!(r#"{{"model":"e","input":{input}}}"#);
-            let invalid = decode(body.as_bytes()).expect_err("refused");
+            let invalid = read(body.as_bytes()).expect_err("refused");
             assert!(invalid.param.expect("a field").starts_with("input"), "{input}");
+        }
+    }
+
+    #[test]
+    fn the_ids_that_langchain_sends_unasked_are_read_as_their_texts() {
+        let read = |body: &[u8]| decode(body, |_| Some(Tokenizer::Cl100k));
+        // `tiktoken.get_encoding("cl100k_base").encode("hello world")`
+        for input in ["[15339,1917]", "[[15339,1917]]"] {
+            let body = format!(r#"{{"model":"e","input":{input}}}"#);
+            assert_eq!(read(body.as_bytes()).expect("ok").request.input, ["hello world"]);
+        }
+        for input in ["[15339,-1]", "[[15339],\"a\"]", "[[4000000]]"] {
+            let body = format!(r#"{{"model":"e","input":{input}}}"#);
+            assert!(read(body.as_bytes()).is_err(), "{input}");
         }
     }
 

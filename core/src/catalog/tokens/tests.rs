@@ -228,3 +228,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_text_that_is_far_too_long_is_known_after_its_beginning() {
+    let request = |text: &str| ChatRequest::ask(text);
+    let words = "Gleis ".repeat(100);
+    let count = super::text(&words, Tokenizer::O200k);
+    assert!(!exceeds(&request(&words), Tokenizer::O200k, count));
+    assert!(exceeds(&request(&words), Tokenizer::O200k, count - 1));
+    let endless = "x".repeat(20_000_000);
+    assert!(exceeds(&request(&endless), Tokenizer::Unpublished, 1_000));
+}
+
+#[test]
+fn token_ids_become_the_text_that_they_stand_for() {
+    let bpe = bpe_openai::cl100k_base();
+    for text in ["Die Weiche 14 klemmt.", "naïve 漢字 🚉", ""] {
+        let ids = bpe.encode(text);
+        assert_eq!(decode(&ids, Tokenizer::Cl100k).as_deref(), Some(text));
+    }
+    assert_eq!(decode(&[4_000_000], Tokenizer::Cl100k), None);
+    assert_eq!(decode(&[1], Tokenizer::Unpublished), None);
+}

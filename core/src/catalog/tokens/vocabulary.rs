@@ -58,10 +58,10 @@ pub struct Vocabulary {
     pattern: Regex,
 }
 
-/// A piece is cut here though it goes on: nobody writes sixteen thousand letters without a space,
-/// and merging millions at once would take a hundred bytes of memory for each. A cut keeps two
-/// tokens from being one, so that the count is at most one higher for each.
-const LONGEST: usize = 16 * 1024;
+/// A piece is cut here though it goes on: nobody writes a thousand letters without a space, and
+/// merging takes longer for each byte the longer the piece is, once its parts leave the nearest
+/// cache. A cut keeps two tokens from being one, so that the count is at most one higher for each.
+const LONGEST: usize = 1024;
 
 /// The rank of bytes that are no token.
 const NONE: u32 = u32::MAX;
@@ -96,11 +96,16 @@ impl Vocabulary {
 
     /// The number of tokens of a text.
     pub fn count(&self, text: &str) -> usize {
+        self.count_up_to(text, usize::MAX)
+    }
+
+    /// The same, but once it is known to be above `most` nobody looks further.
+    pub fn count_up_to(&self, text: &str, most: usize) -> usize {
         let mut count = 0;
         let mut rest = text;
-        while !rest.is_empty() {
+        while !rest.is_empty() && count <= most {
             let (piece, behind) = self.cut(rest);
-            count += self.count_piece(piece.as_bytes());
+            count += self.count_piece(piece.as_bytes(), most - count);
             rest = behind;
         }
         count
@@ -121,7 +126,17 @@ impl Vocabulary {
         text.split_at(if end == 0 { text.len() } else { end })
     }
 
-    fn count_piece(&self, piece: &[u8]) -> usize {
+    /// The bytes of these tokens; `None`: one of them is no ordinary token of this vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Option<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(ids.len() * 4);
+        for &id in ids {
+            let rank = usize::try_from(id).ok().filter(|rank| *rank < self.starts.len())?;
+            bytes.extend_from_slice(self.token(rank));
+        }
+        Some(bytes)
+    }
+
+    fn count_piece(&self, piece: &[u8], most: usize) -> usize {
         /// Longer pieces are rare; for shorter ones the plain walk is the faster way.
         const SHORT: usize = 48;
         if self.rank(piece) != NONE {
@@ -130,7 +145,14 @@ impl Vocabulary {
         if piece.len() <= SHORT {
             return self.merge_short(piece);
         }
-        piece.chunks(LONGEST).map(|chunk| self.merge_long(chunk)).sum()
+        let mut count = 0;
+        for chunk in piece.chunks(LONGEST) {
+            if count > most {
+                break;
+            }
+            count += self.merge_long(chunk);
+        }
+        count
     }
 
     /// Merges the pair of the lowest rank until none is a token; the square of the length.

@@ -282,6 +282,7 @@ fn model(
         abilities: fact.map_or(Abilities::ALL, Fact::abilities),
         context_tokens: fact.and_then(|fact| fact.context_tokens),
         max_output_tokens: fact.and_then(|fact| fact.max_output_tokens),
+        max_parallel: None,
         lifecycle: fact.map_or_else(Lifecycle::default, |fact| fact.lifecycle.clone()),
         owner: None,
         approved: None,

@@ -137,6 +137,7 @@ fn model(
     let tier = section.word("tier", Tier::ALL).map(|tier| tier.value);
     let context_tokens = section.whole("context_tokens", 1, 1 << 40).map(|limit| limit.value);
     let max_output_tokens = section.whole("max_output_tokens", 1, u64::from(u32::MAX));
+    let max_parallel = section.whole("max_parallel", 1, u64::from(u32::MAX));
     let fallback = section.texts("fallback").unwrap_or_default();
     let owner = section.text("owner").map(|owner| owner.value);
     let approved = section.text("approved").map(|approved| approved.value);
@@ -186,6 +187,7 @@ fn model(
         max_output_tokens: max_output_tokens
             .and_then(|limit| u32::try_from(limit.value).ok())
             .or(fact.and_then(|fact| fact.max_output_tokens)),
+        max_parallel: max_parallel.and_then(|limit| u32::try_from(limit.value).ok()),
         lifecycle: fact.map_or_else(Lifecycle::default, |fact| fact.lifecycle.clone()),
         owner,
         approved,
