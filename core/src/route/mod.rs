@@ -711,7 +711,9 @@ fn refusal(question: &Question<'_>, rejected: Vec<Rejected>, rest: Option<Durati
         Some(Rejection::Health | Rejection::Budget) => (
             FailureKind::NoCandidate,
             Words::new(
-                format!("Every permitted model is failing or busy right now ({why}). Try again shortly."),
+                format!(
+                    "Every permitted model is failing or busy right now ({why}). Try again shortly."
+                ),
                 format!(
                     "Jedes erlaubte Modell ist gerade gestört oder ausgelastet ({why}). Bitte gleich noch einmal versuchen."
                 ),
