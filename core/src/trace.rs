@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::caller::Channel;
 use crate::ids::{ModelId, Node, PolicyId, ProviderId, RequestId};
 use crate::money::Cost;
+use crate::reply::Words;
 use crate::request::{Domain, Sensitivity, TaskKind, Tier, Zone};
 
 /// The whole story of one call.
@@ -115,6 +116,9 @@ pub struct Findings {
     pub sensitivity: Option<Sensitivity>,
     /// Remarks such as a flagged attack.
     pub remarks: Vec<String>,
+    /// What rules of the company tell the person.
+    #[serde(default)]
+    pub notes: Vec<Words>,
     /// What checked: `rules`, `model`, `off`.
     pub stage: String,
 }
@@ -267,6 +271,9 @@ pub struct AttemptTrace {
     pub duration_ms: u64,
     /// What went wrong, in a word: `status 500`, `timeout first token`.
     pub error: Option<String>,
+    /// What the guard noted in the answer: `EMAIL`, `system prompt`, `rule NAME`.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
 impl AttemptTrace {
@@ -274,6 +281,9 @@ impl AttemptTrace {
         write!(line, "{} {} {}", self.reason, self.model, self.ending)?;
         if let Some(error) = &self.error {
             write!(line, " ({error})")?;
+        }
+        if !self.remarks.is_empty() {
+            write!(line, " holds {}", self.remarks.join(","))?;
         }
         if let Some(judged) = &self.judged {
             write!(line, " judged {:.2}", judged.confidence)?;

@@ -19,8 +19,14 @@ use crate::request::{Dialect, Domain, Sensitivity, TaskKind, Zone, word_enum};
 
 pub mod check;
 pub mod file;
+mod guard;
 pub mod locate;
 pub mod show;
+
+pub use guard::{
+    GuardConfig, GuardRule, InjectionAction, OutputAction, OutputConfig, OwnPattern, PII_KINDS,
+    Pattern, PiiAction, RuleAction, RuleSide,
+};
 
 /// Everything that the configuration says.
 #[derive(Debug, Clone)]
@@ -354,136 +360,6 @@ impl ZoneRules {
             Sensitivity::Restricted => self.restricted,
         };
         zone <= farthest
-    }
-}
-
-word_enum! {
-    /// What happens with personal data.
-    PiiAction {
-        /// Nothing is looked for.
-        Off = "off",
-        /// It is hidden from the vendor and restored in the answer.
-        Redact = "redact",
-        /// The request is refused.
-        Block = "block",
-    }
-}
-
-word_enum! {
-    /// What happens with an attack.
-    InjectionAction {
-        /// Nothing is looked for.
-        Off = "off",
-        /// It is noted.
-        Flag = "flag",
-        /// The request is refused.
-        Block = "block",
-    }
-}
-
-/// The kinds of personal data, as the guard tells them (CONTRACT 35); a test keeps them in step.
-pub const PII_KINDS: &[&str] = &[
-    "SECRET",
-    "IBAN",
-    "CREDIT_CARD",
-    "TAX_ID",
-    "SOCIAL_SECURITY",
-    "HEALTH_INSURANCE",
-    "ID_CARD",
-    "PASSPORT",
-    "DATE_OF_BIRTH",
-    "EMAIL",
-    "PHONE",
-    "ADDRESS",
-    "LICENSE_PLATE",
-    "EMPLOYEE_NUMBER",
-    "PERSON",
-    "ORGANIZATION",
-    "LOCATION",
-    "CUSTOMER_NUMBER",
-    "CUSTOM",
-    "IP_ADDRESS",
-    "MAC_ADDRESS",
-    "BIC",
-    "VAT_ID",
-    "COMMERCIAL_REGISTER",
-];
-
-/// A regular expression of the configuration, known to be one.
-#[derive(Debug, Clone)]
-pub struct Pattern(regex::Regex);
-
-impl Pattern {
-    /// Compiles it, without case where it does not ask for case itself.
-    ///
-    /// # Errors
-    /// Where it is none, or one that would take too much memory.
-    pub fn new(written: &str) -> Result<Self, regex::Error> {
-        regex::RegexBuilder::new(written).size_limit(1 << 20).build().map(Pattern)
-    }
-
-    /// The compiled pattern.
-    pub fn regex(&self) -> &regex::Regex {
-        &self.0
-    }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_str() == other.0.as_str()
-    }
-}
-
-impl Eq for Pattern {}
-
-/// `[[guard.pattern]]`: numbers that only this company knows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnPattern {
-    /// One of [`PII_KINDS`].
-    pub kind: String,
-    /// What it looks like.
-    pub pattern: Pattern,
-}
-
-/// `[guard]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GuardConfig {
-    /// Personal data that would go to a local provider.
-    pub pii_local: PiiAction,
-    /// … to one in the EU.
-    pub pii_eu: PiiAction,
-    /// … to one anywhere.
-    pub pii_world: PiiAction,
-    /// Attacks.
-    pub injection: InjectionAction,
-    /// Kinds that are told and not hidden: by default companies and places, without which most
-    /// questions of an office would lose their sense.
-    pub leave: Vec<String>,
-    /// The company's own patterns.
-    pub patterns: Vec<OwnPattern>,
-}
-
-impl GuardConfig {
-    /// What happens with personal data that would go to this zone.
-    pub fn pii(&self, zone: Zone) -> PiiAction {
-        match zone {
-            Zone::Local => self.pii_local,
-            Zone::Eu => self.pii_eu,
-            Zone::World => self.pii_world,
-        }
-    }
-}
-
-impl Default for GuardConfig {
-    fn default() -> Self {
-        GuardConfig {
-            pii_local: PiiAction::Redact,
-            pii_eu: PiiAction::Redact,
-            pii_world: PiiAction::Redact,
-            injection: InjectionAction::Block,
-            leave: vec!["ORGANIZATION".to_owned(), "LOCATION".to_owned()],
-            patterns: Vec::new(),
-        }
     }
 }
 

@@ -132,6 +132,16 @@ impl List<'_> {
             self.add_from("guard", &format!("pii_{zone}"), action, origin);
         }
         self.add("guard", "injection", guard.injection);
+        self.add("guard", "leave", list(&guard.leave));
+        self.add("guard.output", "personal", guard.output.personal);
+        self.add("guard.output", "secrets", guard.output.secrets);
+        self.add("guard.output", "system_prompt", guard.output.system_prompt);
+        self.add("guard.output", "active", guard.output.active);
+        for rule in &guard.rules {
+            let section = format!("guard.rule.{}", rule.id);
+            self.add(&section, "on", rule.on);
+            self.add(&section, "action", rule.action);
+        }
         self.add("budget", "degrade_at", config.budget.degrade_at);
         self.add("budget", "thresholds", list(&config.budget.thresholds));
         self.add("classify", "mode", config.classify.mode);

@@ -15,7 +15,7 @@ use super::walk::aside;
 use super::{Inner, figures};
 use crate::budget::Notice;
 use crate::catalog::{Deployment, Model, tokens};
-use crate::guard::redact;
+use crate::guard::{output, redact};
 use crate::ids::HoldId;
 use crate::judge::Answered;
 use crate::ledger::account::{self, Count, Outcome};
@@ -45,6 +45,8 @@ pub(super) struct Plan {
     pub output_limit: u32,
     /// Restores what was hidden in `payload`.
     pub hidden: Arc<redact::Map>,
+    /// What the guard looks for in the answer.
+    pub expected: Option<Arc<output::Expectations>>,
     pub logprobs_for_judge: bool,
     /// The row as far as it is known before the call; cost and ending come later.
     pub draft: Entry,
@@ -103,6 +105,8 @@ pub(super) struct Attempt {
     started: Instant,
     stream: Option<ChunkStream>,
     restorer: Option<redact::Restorer>,
+    /// Reads what was restored, before anyone sees it.
+    watch: Option<output::Watch>,
     tally: Tally,
     settled: bool,
 }
@@ -157,6 +161,7 @@ impl Attempt {
         }
         figures::held_after(asked.elapsed().as_secs_f64());
         let record = crate::route::record(&inner.health, &plan.model, plan.deployment());
+        let watch = plan.expected.as_ref().map(|expected| expected.watch());
         let restorer = (!plan.hidden.is_empty()).then(|| plan.hidden.stream());
         Ok(Attempt {
             inner: inner.clone(),
@@ -169,6 +174,7 @@ impl Attempt {
             started: Instant::now(),
             stream: None,
             restorer,
+            watch,
             tally: Tally::default(),
             settled: false,
             plan,
@@ -220,7 +226,7 @@ impl Attempt {
     pub(super) async fn next(&mut self) -> Option<Result<Vec<Chunk>, ProviderError>> {
         let stream = self.stream.as_mut()?;
         match stream.next().await {
-            Some(Ok(chunk)) => Some(Ok(self.take(chunk))),
+            Some(Ok(chunk)) => Some(self.take(chunk)),
             Some(Err(error)) => {
                 if let Some(usage) = error.usage {
                     self.tally.told.get_or_insert_default().merge(usage);
@@ -231,22 +237,39 @@ impl Attempt {
             None => {
                 self.stream = None;
                 let rest = self.restorer.take().map(|mut restorer| restorer.finish());
-                rest.filter(|chunks| !chunks.is_empty()).map(Ok)
+                let rest = self.watched(rest.unwrap_or_default(), true);
+                rest.map(|chunks| (!chunks.is_empty()).then_some(chunks)).transpose()
             }
         }
     }
 
-    fn take(&mut self, chunk: Chunk) -> Vec<Chunk> {
+    /// What the guard lets through; an answer that is withheld ends the vendor's call.
+    fn watched(&mut self, chunks: Vec<Chunk>, ends: bool) -> Result<Vec<Chunk>, ProviderError> {
+        let Some(watch) = &mut self.watch else { return Ok(chunks) };
+        let outcome = watch.push(chunks).and_then(|mut shown| {
+            if ends {
+                shown.extend(watch.finish()?);
+            }
+            Ok(shown)
+        });
+        outcome.map_err(|output::Withheld(sign)| {
+            self.stream = None;
+            ProviderError::new(ProviderErrorKind::Withheld, sign)
+        })
+    }
+
+    fn take(&mut self, chunk: Chunk) -> Result<Vec<Chunk>, ProviderError> {
         self.tally.note(&chunk, self.started);
         let shown = match self.restorer.as_mut() {
             Some(restorer) => restorer.push(chunk),
             None => vec![chunk],
         };
-        let Payload::Chat(request) = &self.plan.payload else { return shown };
-        if request.logprobs {
-            return shown;
+        let mut shown = self.watched(shown, false)?;
+        let asked = matches!(&self.plan.payload, Payload::Chat(request) if request.logprobs);
+        if !asked {
+            shown.retain(|chunk| !matches!(chunk, Chunk::Logprobs { .. }));
         }
-        shown.into_iter().filter(|chunk| !matches!(chunk, Chunk::Logprobs { .. })).collect()
+        Ok(shown)
     }
 
     /// Asks for vectors.
@@ -319,7 +342,9 @@ impl Attempt {
             Connect | Server | Timeout | Cut | Malformed | Auth | NotFound => {
                 self.record.failed(now, &error.detail);
             }
-            BadRequest | ContextLength | ContentFilter | Unsupported => self.record.undecided(),
+            BadRequest | ContextLength | ContentFilter | Withheld | Unsupported => {
+                self.record.undecided()
+            }
         }
     }
 
@@ -364,6 +389,7 @@ impl Attempt {
             first_token_ms: entry.first_token_ms,
             duration_ms: entry.duration_ms.unwrap_or_default(),
             error: error.map(|error| error.detail.clone()),
+            remarks: self.watch.iter().flat_map(output::Watch::signs).map(str::to_owned).collect(),
         }
     }
 }

@@ -111,6 +111,7 @@ impl Embedding {
                 payload: Payload::Embed(request),
                 output_limit: 0,
                 hidden: Arc::default(),
+                expected: None,
                 logprobs_for_judge: false,
                 draft: self.course.draft(reason, &model, place, &decision, weighed),
                 place: (*place).clone(),

@@ -527,6 +527,57 @@ async fn what_was_hidden_comes_back_in_the_answer() {
     assert!(told.texts[&1].contains("anna.schmidt@example.de"), "{:?}", told.texts);
 }
 
+const RULE: &str = "//- model small economy world vendor=echo
+     //- config [[guard.rule]]
+     //- config id = \"falke\"
+     //- config words = [\"Projekt Falke\"]";
+
+#[tokio::test]
+async fn a_rule_of_the_company_refuses_a_question_before_anything_is_bought() {
+    let world = World::new(&format!("{RULE}\nWas ist Projekt Falke?")).await;
+    let told = world.ask().await;
+    assert_eq!(told.story(), "failed guard");
+    let words = told.failed.map(|failure| failure.message.en).unwrap_or_default();
+    assert!(words.contains("falke"), "{words}");
+    assert!(world.rows().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_rule_for_answers_withholds_them_and_what_came_is_booked() {
+    let world =
+        World::new(&format!("{RULE}\n//- config on = \"answer\"\n//- stream\nSag Projekt Falke."))
+            .await;
+    let told = world.ask().await;
+    assert!(told.story().ends_with("failed guard"), "{}", told.story());
+    assert!(!told.texts.values().any(|text| text.contains("Falke")), "{:?}", told.texts);
+    assert_eq!(rows_in_short(&world.rows().await), "first small error");
+    assert_eq!(world.held().await, 0);
+}
+
+#[tokio::test]
+async fn a_note_is_told_and_the_answer_comes() {
+    let note =
+        "//- config action = \"note\"\n//- config note = \"Erst die Rechtsabteilung fragen.\"";
+    let world = World::new(&format!("{RULE}\n{note}\nWas ist Projekt Falke?")).await;
+    let done = world.ask().await.done.expect("an answer");
+    let notes = done.trace.guard.as_ref().map(|found| found.notes.clone()).unwrap_or_default();
+    assert_eq!(notes[0].de, "Erst die Rechtsabteilung fragen.");
+}
+
+#[tokio::test]
+async fn data_in_an_answer_that_nobody_put_in_is_noted_in_the_trace() {
+    let world = World::new(
+        "//- model small economy world vendor=echo
+         //- config [guard.output]
+         //- config personal = \"flag\"
+         Meine Mail ist anna.schmidt@example.de.",
+    )
+    .await;
+    let done = world.ask().await.done.expect("an answer");
+    // The echo says what the caller said: nothing of it is news.
+    assert!(done.trace.attempts[0].remarks.is_empty(), "{:?}", done.trace.attempts[0].remarks);
+}
+
 #[tokio::test]
 async fn a_grant_keeps_a_model_for_those_it_names() {
     let grant = "//- model small economy world

@@ -17,8 +17,8 @@ use super::words::{attack_words, time_up_words};
 use super::{Inner, Live, internal};
 use crate::catalog::{Model, Tokenizer, tokens};
 use crate::classify::{self, Input};
-use crate::config::{ClassifyMode, InjectionAction, ProviderKind, Strategy};
-use crate::guard::{self, Inspection, redact};
+use crate::config::{ClassifyMode, InjectionAction, ProviderKind, RuleAction, Strategy};
+use crate::guard::{self, Inspection, output, policy, redact};
 use crate::ids::ModelId;
 use crate::judge;
 use crate::ledger::{AttemptReason, Ending};
@@ -45,6 +45,8 @@ pub(super) struct Walk {
     /// The request as it came, and as it goes where findings are hidden.
     raw: Arc<ChatRequest>,
     redacted: Option<(Arc<ChatRequest>, Arc<redact::Map>)>,
+    /// What the guard looks for in answers.
+    expected: Option<Arc<output::Expectations>>,
     /// Whether the face was told to forget a rejected answer.
     replaced: bool,
 }
@@ -109,7 +111,14 @@ pub(super) enum Next {
 impl Walk {
     pub(super) fn begin(inner: Arc<Inner>, call: Call<ChatRequest>, face: Face) -> Walk {
         let (course, request) = Course::begin(inner, call);
-        Walk { course, face, raw: Arc::new(request), redacted: None, replaced: false }
+        Walk {
+            course,
+            face,
+            raw: Arc::new(request),
+            redacted: None,
+            expected: None,
+            replaced: false,
+        }
     }
 
     /// The whole story.
@@ -183,9 +192,35 @@ impl Walk {
         if blocks && inspection.is_attack() {
             return Err(self.course.failure(FailureKind::Guard, attack_words()));
         }
+        self.rules(&classification, bytes)?;
         let classified = self.course.live.config.classify.mode != ClassifyMode::Off;
         let task = classified.then_some(classification.task);
         Ok(Read { inspection, classification, level, task })
+    }
+
+    /// The company's own rules for what may not be asked, and what is expected of answers.
+    fn rules(&mut self, found: &Classification, bytes: usize) -> Result<(), Box<Failure>> {
+        let live = self.course.live.clone();
+        let guard = &live.config.guard;
+        let caller = &self.course.call.caller;
+        let asker =
+            policy::Asker { use_case: self.course.use_case.as_ref(), groups: &caller.groups };
+        let reading = || {
+            let speaking = policy::of_question(&guard.rules, asker, &self.raw, found)?;
+            Ok((speaking, output::Expectations::of(&self.raw, guard, asker)?))
+        };
+        let read: Result<_, guard::GuardError> = aside(bytes as u64, reading);
+        let Ok((speaking, expected)) = read else { return Err(self.course.fail_closed()) };
+        self.expected = expected.map(Arc::new);
+        if let Some(told) = &mut self.course.trace.guard {
+            told.remarks.extend(speaking.iter().map(|r| format!("rule {}: {}", r.id, r.action)));
+            let notes = speaking.iter().filter(|rule| rule.action == RuleAction::Note);
+            told.notes.extend(notes.filter_map(|rule| rule.note.clone()));
+        }
+        match policy::forbidding(&speaking) {
+            Some(rule) => Err(self.course.failure(FailureKind::Guard, policy::refusal(rule))),
+            None => Ok(()),
+        }
     }
 
     // ---- route -----------------------------------------------------------------------------
@@ -404,6 +439,7 @@ impl Walk {
             payload: Payload::Chat(request),
             output_limit: limit,
             hidden,
+            expected: self.expected.clone(),
             logprobs_for_judge,
             draft: self.course.draft(reason, model, place, decision, read.weighed()),
         }
@@ -803,6 +839,7 @@ impl Walk {
             output_limit: payload.max_output_tokens.unwrap_or(16),
             payload: Payload::Chat(Arc::new(payload)),
             hidden: Arc::default(),
+            expected: None,
             logprobs_for_judge: false,
             draft: self.course.draft(
                 AttemptReason::Judge,
@@ -940,7 +977,7 @@ pub(super) fn next_move(
 ) -> Next {
     use ProviderErrorKind::*;
     match error.kind {
-        BadRequest | ContentFilter => Next::GiveUp,
+        BadRequest | ContentFilter | Withheld => Next::GiveUp,
         ContextLength => Next::OtherModel,
         Timeout | Malformed | Auth | NotFound | Unsupported => Next::OtherPlace,
         // After the first token the same deployment is not tried again (CONTRACT 11).

@@ -23,6 +23,18 @@ pub(super) fn attack_words() -> Words {
     )
 }
 
+/// `sign` is a short word such as `SECRET`, `active content`, `rule NAME`.
+fn withheld_words(sign: &str) -> Words {
+    Words::new(
+        format!(
+            "The answer was withheld, since it held something that must not be shown ({sign}). Ask differently, or ask your admin."
+        ),
+        format!(
+            "Die Antwort wurde zurückgehalten, weil darin etwas stand, das nicht gezeigt werden darf ({sign}). Fragen Sie anders oder wenden Sie sich an Ihre Administration."
+        ),
+    )
+}
+
 /// Level, rest and renewal, in both languages (CONTRACT 22).
 pub(super) fn budget_words(refusal: &BudgetRefusal, currency: &Currency, zone: &TimeZone) -> Words {
     let BudgetRefusal { node, needed, .. } = refusal;
@@ -75,6 +87,7 @@ pub(super) fn upstream_words(error: &ProviderError) -> (FailureKind, Words) {
                 "Der Inhaltsfilter des Anbieters hat die Anfrage abgelehnt. Bitte umformulieren.",
             ),
         ),
+        Withheld => (FailureKind::Guard, withheld_words(&error.detail)),
         Timeout => (
             FailureKind::UpstreamTimeout,
             Words::new(

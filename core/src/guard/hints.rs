@@ -41,6 +41,11 @@ impl Hints {
         }
     }
 
+    /// Whether a model marked nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.texts.is_empty()
+    }
+
     pub(crate) fn of(&self, text: &str) -> &[Entity] {
         if self.texts.is_empty() {
             return &[];

@@ -22,7 +22,9 @@ use crate::trace::Findings;
 pub mod hints;
 pub mod injection;
 pub mod kind;
+pub mod output;
 pub mod pii;
+pub mod policy;
 pub mod redact;
 pub mod secrets;
 mod walk;
@@ -59,7 +61,7 @@ pub fn pii(text: &str) -> Vec<PiiSpan> {
 pub fn pii_with(text: &str, hints: &Hints) -> Vec<PiiSpan> {
     let mut spans = Vec::new();
     let (mut bytes, mut points) = (0, 0);
-    let wanted = Wanted { personal: true, own: &[], hints: hints.of(text) };
+    let wanted = Wanted { personal: true, hints: hints.of(text), ..Wanted::default() };
     for span in pii::find(text, wanted) {
         points += text[bytes..span.start].chars().count();
         let start = points;
@@ -233,7 +235,8 @@ impl Inspection {
 impl Found {
     fn find(&self, text: &str) -> Vec<Span> {
         let hints = self.hints.of(text);
-        pii::find(text, Wanted { personal: self.personal, own: &self.own, hints })
+        let wanted = Wanted { personal: self.personal, own: &self.own, hints, spare_known: true };
+        pii::find(text, wanted)
     }
 }
 
@@ -342,7 +345,7 @@ impl Finder {
         let off = !self.found.personal && config.injection == InjectionAction::Off;
         let stage = match off {
             true => "off",
-            false if self.model_says.is_some() => "model",
+            false if self.model_says.is_some() || !self.found.hints.is_empty() => "model",
             false => "rules",
         };
         let findings = Findings {
@@ -350,6 +353,7 @@ impl Finder {
             injection: self.injection,
             sensitivity: self.sensitivity,
             remarks,
+            notes: Vec::new(),
             stage: stage.to_owned(),
         };
         Ok(Inspection { findings, found: Arc::new(self.found) })

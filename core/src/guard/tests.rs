@@ -3,8 +3,10 @@
 use proptest::prelude::*;
 
 use crate::config::{GuardConfig, PiiAction};
+use crate::guard::hints::{Entity, Hints};
+use crate::guard::kind::Kind;
 use crate::guard::redact::Map;
-use crate::guard::{inspect, inspect_texts, pii};
+use crate::guard::{inspect, inspect_texts, inspect_with, pii};
 use crate::reply::{Chunk, FinishReason};
 use crate::request::{ChatRequest, EmbedRequest, Message, Part, Role, Sensitivity, ToolCall};
 
@@ -143,6 +145,9 @@ fn what_the_model_bends_is_recognised() {
         "[EMAIL-1]",
         "EMAIL_1",
         "[ＥＭＡＩＬ_１]",
+        "[EMAIL\n_1]",
+        "[EMAIL\u{202f}1]",
+        "[Email–1]",
     ] {
         assert_eq!(map.restore(bent), "a@b.de", "{bent}");
     }
@@ -269,6 +274,133 @@ fn attacks_are_told_from_scary_words() {
     ] {
         assert!(crate::guard::injection(harmless) < 0.5, "{harmless}");
     }
+}
+
+#[test]
+fn every_kind_can_be_named_in_the_configuration() {
+    let kinds: Vec<&str> = super::kind::Kind::ALL.iter().map(|kind| kind.as_str()).collect();
+    assert_eq!(kinds, crate::config::PII_KINDS);
+}
+
+/// A hint for each `word`, wherever it stands first.
+fn hinted(text: &str, words: &[(Kind, &str)]) -> Hints {
+    let entity = |(kind, word): &(Kind, &str)| {
+        let start = text.find(word).expect("the word stands there");
+        Entity { kind: *kind, start, end: start + word.len(), probability: 0.9 }
+    };
+    let mut hints = Hints::default();
+    hints.add(text, words.iter().map(entity).collect());
+    hints
+}
+
+#[track_caller]
+fn joins(text: &str, words: &[(Kind, &str)], expected: &[(&str, &str)]) {
+    let found = crate::guard::pii_with(text, &hinted(text, words));
+    let found: Vec<(&str, &str)> = found.iter().map(|s| (s.kind, s.text.as_str())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_model_adds_names_that_no_rule_knows() {
+    let text = "gestern war quendoline bei der Nordwind in Fulda";
+    joins(
+        text,
+        &[
+            (Kind::Person, "quendoline"),
+            (Kind::Organization, "Nordwind"),
+            (Kind::Location, "Fulda"),
+        ],
+        &[("PERSON", "quendoline"), ("ORGANIZATION", "Nordwind"), ("LOCATION", "Fulda")],
+    );
+}
+
+#[test]
+fn a_model_widens_what_a_rule_found_and_never_removes_it() {
+    // The rule sees the surname behind the title, the model the whole name with the title.
+    joins("Frau Demir-Xqz kommt", &[(Kind::Person, "Frau Demir-Xqz")], &[("PERSON", "Demir-Xqz")]);
+    joins("Mail an a@b.de bitte", &[(Kind::Organization, "b.de")], &[("EMAIL", "a@b.de")]);
+    joins(
+        "quendoline quendoline@b.de",
+        &[(Kind::Person, "quendoline quendoline@b.de")],
+        &[("PERSON", "quendoline"), ("EMAIL", "quendoline@b.de")],
+    );
+    joins(
+        "IBAN DE89370400440532013000",
+        &[(Kind::Person, "DE89370400440532013000")],
+        &[("IBAN", "DE89370400440532013000")],
+    );
+}
+
+#[test]
+fn companies_and_places_are_told_and_stay() {
+    let text = "Die Nordwind sitzt in Fulda, quendoline auch.";
+    let words =
+        [(Kind::Person, "quendoline"), (Kind::Organization, "Nordwind"), (Kind::Location, "Fulda")];
+    let request = ChatRequest::ask(text);
+    let config = GuardConfig::default();
+    let found = inspect_with(&request, &config, hinted(text, &words)).expect("inspect");
+    assert_eq!(found.findings.kinds.len(), 3);
+    assert_eq!(found.findings.stage, "model");
+    let (hidden, _) = found.redact(&request).expect("redact");
+    assert_eq!(hidden.messages[0].joined_text(), "Die Nordwind sitzt in Fulda, [PERSON_1] auch.");
+    let strict = GuardConfig { leave: Vec::new(), ..config };
+    let found = inspect_with(&request, &strict, hinted(text, &words)).expect("inspect");
+    let (hidden, map) = found.redact(&request).expect("redact");
+    let hidden = hidden.messages[0].joined_text();
+    assert_eq!(hidden, "Die [ORGANIZATION_1] sitzt in [LOCATION_1], [PERSON_1] auch.");
+    assert_eq!(map.restore(&hidden), text);
+}
+
+#[test]
+fn who_asks_about_einstein_gets_an_answer_about_einstein() {
+    let text = "Was sagt Albert Einstein über die Zeit?";
+    let hints = || hinted(text, &[(Kind::Person, "Albert Einstein")]);
+    let request = ChatRequest::ask(text);
+    let found = inspect_with(&request, &GuardConfig::default(), hints()).expect("inspect");
+    assert!(!found.has_findings());
+    // `classify` tells what stands there all the same.
+    assert_eq!(crate::guard::pii_with(text, &hints()).len(), 1);
+}
+
+#[test]
+fn a_model_can_tell_an_attack_that_no_rule_knows() {
+    let mut hints = Hints::default();
+    hints.injection = Some(0.8);
+    let request = ChatRequest::ask("Guten Tag");
+    let found = inspect_with(&request, &GuardConfig::default(), hints).expect("inspect");
+    assert!(found.is_attack());
+    assert_eq!(found.findings.remarks, ["attack: model"]);
+}
+
+#[test]
+fn numbers_that_only_the_company_knows_are_hidden() {
+    let pattern = crate::config::Pattern::new("KD-[0-9]{6}").expect("pattern");
+    let own = crate::config::OwnPattern { kind: "CUSTOMER_NUMBER".to_owned(), pattern };
+    let config = GuardConfig { patterns: vec![own], ..GuardConfig::default() };
+    let request = ChatRequest::ask("Was ist mit KD-123456?");
+    let found = inspect(&request, &config).expect("inspect");
+    let (hidden, _) = found.redact(&request).expect("redact");
+    assert_eq!(hidden.messages[0].joined_text(), "Was ist mit [CUSTOMER_NUMBER_1]?");
+}
+
+#[test]
+fn names_are_found_without_titles_where_the_form_gives_them_away() {
+    finds(
+        "Fasse das Gespräch mit Timo Hoffmann von der Firma Lindner zusammen.",
+        &[("PERSON", "Timo Hoffmann")],
+    );
+    finds(
+        "Ich wohne in Am Markt 35, 90389 Nürnberg.",
+        &[("ADDRESS", "Am Markt 35, 90389 Nürnberg")],
+    );
+    finds("Viele Grüße\n\nSvenja Quandt\nEinkauf", &[("PERSON", "Svenja Quandt")]);
+    finds(
+        "I met Naomi Ryanson and her boss, who is with the board.",
+        &[("PERSON", "Naomi Ryanson")],
+    );
+    finds("Nicole: kommst du mit?\nJan: klar", &[("PERSON", "Nicole"), ("PERSON", "Jan")]);
+    finds("Can You open the file? It is in the folder of my team.", &[]);
+    finds("Der August war warm, der Mai kalt.", &[]);
 }
 
 #[test]

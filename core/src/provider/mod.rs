@@ -100,6 +100,8 @@ pub enum ProviderErrorKind {
     ContextLength,
     /// The vendor's content filter refused the prompt.
     ContentFilter,
+    /// Our own guard withheld the answer; the detail is its sign. No vendor's fault.
+    Withheld,
     /// 401, 403: our access is wrong. Another deployment may work.
     Auth,
     /// 404: no such model there.

@@ -105,6 +105,9 @@ async fn ask(
             trace: &done.trace,
         }),
         Shown::Done { done, .. } => {
+            for note in done.trace.guard.iter().flat_map(|found| &found.notes) {
+                output::say(note.in_locale(context.locale));
+            }
             if args.explain {
                 let budgets = budgets_of(engine, &levels).await?;
                 let table = explain::render(&done.trace, &budgets, &done.currency, context.locale);

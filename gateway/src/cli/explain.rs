@@ -207,6 +207,7 @@ mod tests {
             first_token_ms: Some(120),
             duration_ms: 900,
             error: None,
+            remarks: Vec::new(),
         }
     }
 
@@ -231,6 +232,7 @@ mod tests {
                 injection: 0.02,
                 sensitivity: Some(Sensitivity::Restricted),
                 remarks: Vec::new(),
+                notes: Vec::new(),
                 stage: "rules".to_owned(),
             }),
             classification: Some(Classification {

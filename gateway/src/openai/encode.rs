@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use stellwerk_core::ids::{ModelId, RequestId};
 use stellwerk_core::money::Currency;
-use stellwerk_core::reply::{Chunk, Done, FinishReason, Usage};
+use stellwerk_core::reply::{Chunk, Done, FinishReason, Usage, Words};
 use stellwerk_core::request::{Dialect, Locale};
 use stellwerk_core::trace::Trace;
 
@@ -74,6 +74,9 @@ pub struct Told<'a> {
     cost: String,
     currency: &'a Currency,
     trace: String,
+    /// What rules of the company tell the person.
+    #[serde(skip_serializing_if = "<[Words]>::is_empty")]
+    notes: &'a [Words],
     #[serde(skip_serializing_if = "Option::is_none")]
     explain: Option<&'a Trace>,
 }
@@ -86,6 +89,7 @@ pub fn stellwerk(done: &Done, explain: bool) -> Told<'_> {
         cost: done.cost.to_string(),
         currency: &done.currency,
         trace: done.trace.line(),
+        notes: done.trace.guard.as_ref().map_or(&[][..], |found| found.notes.as_slice()),
         explain: explain.then_some(&*done.trace),
     }
 }

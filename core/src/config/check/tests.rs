@@ -651,3 +651,31 @@ proptest::proptest! {
         let _ = parse(&mixed.join("\n"));
     }
 }
+
+#[test]
+fn rules_of_the_company_are_believed() {
+    let config = sound(&format!(
+        "{SOUND}[guard]\nleave = [\"LOCATION\"]\n\
+         [[guard.pattern]]\nkind = \"CUSTOMER_NUMBER\"\npattern = 'KD-[0-9]{{6}}'\n\
+         [[guard.rule]]\nid = \"falke\"\nwords = [\"Projekt Falke\", \"übernahme*\"]\n\
+         groups = [\"praktikum\"]\non = \"both\"\naction = \"note\"\n\
+         note = {{ de = \"Vorsicht\", en = \"Careful\" }}\n\
+         [guard.output]\nsecrets = \"block\"\n"
+    ));
+    assert_eq!(config.guard.leave, ["LOCATION"]);
+    assert!(config.guard.patterns[0].pattern.regex().is_match("KD-123456"));
+    let rule = &config.guard.rules[0];
+    assert!(rule.speaks_of("Was ist mit projekt falke?") && rule.speaks_of("die Übernahmepläne"));
+    assert!(!rule.speaks_of("Projekt Falkenstein"));
+    assert_eq!(rule.note.as_ref().map(|note| note.de.as_str()), Some("Vorsicht"));
+    assert_eq!(config.guard.output.secrets.as_str(), "block");
+}
+
+#[test]
+fn rules_that_cannot_work_are_told_with_their_line() {
+    says("[guard]\nleave = [\"LOCATON\"]", "did you mean LOCATION");
+    says("[[guard.pattern]]\npattern = '('", "no regular expression");
+    says("[[guard.pattern]]\npattern = 'a*'", "matches the empty text");
+    says("[[guard.rule]]\nid = \"a\"", "looks for something");
+    says("[[guard.rule]]\nid = \"a\"\nwords = [\"x\"]\naction = \"note\"", "write it into `note`");
+}

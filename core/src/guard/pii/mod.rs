@@ -5,6 +5,7 @@
 //! requests or placeholders. The rules prefer silence to a false alarm, but for secrets and
 //! numbers that a word announces.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -69,6 +70,9 @@ pub struct Wanted<'a> {
     pub own: &'a [OwnPattern],
     /// What a trained model saw in this text.
     pub hints: &'a [Entity],
+    /// Leaves out people whom everyone may know, unless a word beside them (`Frau`, `my name is`)
+    /// says that a person of here is meant: hidden, a question about Einstein has no answer.
+    pub spare_known: bool,
 }
 
 /// Everything that stands in a text, in order and never overlapping.
@@ -88,13 +92,31 @@ pub fn find(text: &str, wanted: Wanted<'_>) -> Vec<Span> {
         numbers::find(text, shape, &mut spans);
         contact::find(text, shape, &mut spans);
         let before_people = !spans.is_empty();
-        person::find(text, shape, before_people, &mut spans);
+        let spare_known = wanted.spare_known && !before_people;
+        person::find(text, shape, before_people, spare_known, &mut spans);
     }
     settle(&mut spans);
     if wanted.personal {
-        hints::join(text, wanted.hints, &mut spans);
+        let is_spared = |hint: &Entity| {
+            wanted.spare_known
+                && hint.kind == Kind::Person
+                && text.get(hint.start..hint.end).is_some_and(is_known_to_all)
+        };
+        let hints: Vec<Entity> = wanted.hints.iter().copied().filter(|h| !is_spared(h)).collect();
+        hints::join(text, &hints, &mut spans);
     }
     spans
+}
+
+/// Whether a name is one that everyone may know, from history, politics or a book: a question
+/// about such a person is a question about the world. Names that many people bear are not there.
+pub(crate) fn is_known_to_all(name: &str) -> bool {
+    static KNOWN: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        include_str!("known_people.txt").trim().split(';').map(str::to_lowercase).collect()
+    });
+    let name = name.to_lowercase();
+    let bare = name.strip_suffix("’").or(name.strip_suffix("'")).unwrap_or(&name);
+    KNOWN.contains(bare) || bare.strip_suffix('s').is_some_and(|stem| KNOWN.contains(stem))
 }
 
 /// The kind that a pattern of the company's own names; the configuration was checked.
