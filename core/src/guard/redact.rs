@@ -497,7 +497,10 @@ fn read_bare<'a>(
 }
 
 fn is_separator(c: char) -> bool {
-    matches!(c, '_' | ' ' | '-' | '\u{a0}' | '‑' | '＿')
+    matches!(
+        c,
+        '_' | ' ' | '-' | '\u{a0}' | '\u{202f}' | '\u{2009}' | '\u{200b}' | '\n' | '‑' | '–' | '＿'
+    )
 }
 
 fn is_full_width_digit(c: char) -> bool {

@@ -79,6 +79,10 @@ const PHONE_WORDS: &[&str] = &[
     "sms",
     "text me",
     "unter ",
+    "answering at",
+    "messages to",
+    "office",
+    "desk:",
 ];
 
 fn phones(text: &str, spans: &mut Vec<Span>) {
@@ -99,13 +103,17 @@ fn phones(text: &str, spans: &mut Vec<Span>) {
     });
     static ANNOUNCED: Lazy = Lazy::new(|| {
         pattern(
-            r"(?i)(?:telefon|tel\.?|phone|mobile|handy|fax|durchwahl)(?:nummer|nr\.?| number)?[ :]{1,3}([0-9][0-9 /.-]{3,18}[0-9])",
+            r"(?i)(?:telefon|tel\.?|phone|mobile?|handy|fax|durchwahl|desk|office|call me (?:on|at|back at)|answering at|messages to|reach (?:me|us|him|her) (?:on|at)|erreichbar unter)(?:nummer|nr\.?| number)?[ :\n]{1,3}(\(?[0-9][0-9 ()/.-]{3,18}[0-9])",
         )
     });
+    static DOTTED: Lazy = Lazy::new(|| pattern(r"\b0[1-9](?:\.[0-9]{2}){4}\b"));
     for hit in INTERNATIONAL.find_iter(text) {
         push_phone(text, hit.start(), hit.end(), false, spans);
     }
     for hit in NATIONAL.find_iter(text).chain(AMERICAN.find_iter(text)) {
+        push_phone(text, hit.start(), hit.end(), true, spans);
+    }
+    for hit in DOTTED.find_iter(text) {
         push_phone(text, hit.start(), hit.end(), true, spans);
     }
     for hit in ANNOUNCED.captures_iter(text).filter_map(|captures| captures.get(1)) {
@@ -279,11 +287,13 @@ fn addresses(text: &str, shape: Shape, spans: &mut Vec<Span>) {
     for (street, _) in searches.iter().filter(|(_, may_match)| *may_match) {
         for hit in street.find_iter(text) {
             let start = hit.start() + leading_words(hit.as_str());
+            // The point behind a town ends the sentence.
+            let hit_end = hit.start() + hit.as_str().trim_end_matches(['.', ' ', ',', '\n']).len();
             let inside = text[..start].chars().next_back().is_some_and(char::is_alphanumeric);
-            let unit = after(text, hit.end(), 8);
+            let unit = after(text, hit_end, 8);
             let is_measure = says(&unit, &[" km", " m ", " uhr", " prozent", "%", " euro", " €"]);
-            if !inside && !is_measure && start < hit.end() {
-                spans.push(Span { kind: Kind::Address, start, end: hit.end() });
+            if !inside && !is_measure && start < hit_end {
+                spans.push(Span { kind: Kind::Address, start, end: hit_end });
             }
         }
     }

@@ -142,7 +142,7 @@ fn kind_of_run(run: &str, digits: &[u8], context: &str) -> Option<Kind> {
         return Some(Kind::TaxId);
     }
     let begins_like_card = matches!(digits[0], 3..=6) || (digits[0] == 2 && digits.len() == 16);
-    let is_card = (13..=19).contains(&digits.len()) && begins_like_card && checks::luhn(digits);
+    let is_card = (12..=19).contains(&digits.len()) && begins_like_card && checks::luhn(digits);
     let about_card = says(context, &["karte", "card", "visa", "mastercard", "amex"]);
     let is_long = (15..=16).contains(&digits.len());
     ((is_card && (is_long || about_card)) || (is_long && about_card && begins_like_card))

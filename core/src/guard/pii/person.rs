@@ -219,15 +219,24 @@ static FINDER: LazyLock<Option<(AhoCorasick, Vec<Trigger>)>> = LazyLock::new(|| 
 });
 
 /// Looks for names. `before_people`: other personal data was found, so the text is about people.
-pub(super) fn find(text: &str, shape: Shape, before_people: bool, spans: &mut Vec<Span>) {
+/// `spare_known`: people whom everyone may know are left out where no word says that they are of
+/// here.
+pub(super) fn find(
+    text: &str,
+    shape: Shape,
+    before_people: bool,
+    spare_known: bool,
+    spans: &mut Vec<Span>,
+) {
     if shape.capitals < 1 {
         return;
     }
     let known = spans.len();
     behind_triggers(text, spans);
     let about_people = before_people || spans.len() > known;
-    if shape.capitals >= 2 && (about_people || speaks_of_a_person(text)) {
-        first_names(text, about_people, spans);
+    if shape.capitals >= 2 {
+        let about_people = about_people || speaks_of_a_person(text);
+        first_names(text, about_people, spare_known, spans);
     }
 }
 
@@ -358,9 +367,12 @@ fn speaks_of_a_person(text: &str) -> bool {
     SAID.as_ref().is_none_or(|said| said.is_match(text))
 }
 
-/// A first name with a surname; an initial with a surname where the text is about people anyway.
-fn first_names(text: &str, about_people: bool, spans: &mut Vec<Span>) {
+/// A first name with a surname that is known as one, or with any word where the text is about
+/// people anyway, in English, or where the two stand alone in their line; an initial with a
+/// surname where the text is about people; a first name before a colon, as chats begin lines.
+fn first_names(text: &str, about_people: bool, spare_known: bool, spans: &mut Vec<Span>) {
     let mut from = 0;
+    let is_english = is_english(text);
     for word in
         text.split_inclusive(|c: char| !c.is_alphanumeric() && !matches!(c, '-' | '.' | '\''))
     {
@@ -374,12 +386,127 @@ fn first_names(text: &str, about_people: bool, spans: &mut Vec<Span>) {
         if !(is_first_name(bare) || (is_initial && about_people)) || is_about_the_world(text, at) {
             continue;
         }
-        if let Some((start, end)) = name_at(text, at)
-            && text[start..end].contains([' ', '\u{a0}'])
-        {
+        let Some((start, end)) = name_at(text, at) else { continue };
+        let words: Vec<&str> = text[start..end].split([' ', '\u{a0}']).collect();
+        let [_, .., last] = words.as_slice() else {
+            if speaks_in_a_chat(text, start, end) {
+                push_name(text, start, end, spans);
+            }
+            continue;
+        };
+        if spare_known && super::is_known_to_all(&text[start..end]) {
+            continue;
+        }
+        let is_sure = about_people || is_surname(last) || alone_in_line(text, start, end);
+        if is_sure || (is_english && !is_ambiguous(bare)) {
             push_name(text, start, end, spans);
         }
     }
+}
+
+/// Whether a text reads as English, where a capital inside a sentence is a name.
+fn is_english(text: &str) -> bool {
+    const WORDS: [&str; 8] = [" the ", " is ", " and ", " to ", " of ", " my ", " has ", " with "];
+    let has = |word: &&str| text.contains(*word);
+    WORDS.iter().filter(|word| has(word)).count() >= 2 && !text.contains(" der ")
+}
+
+/// Whether nothing else stands in the line: signatures and address blocks.
+fn alone_in_line(text: &str, start: usize, end: usize) -> bool {
+    let left = text[..start].trim_end_matches([' ', '\t', '>', '|', '*', '-', '•']);
+    let right = text[end..].trim_start_matches([' ', '\t', '\r', ',', '|', '*']);
+    let is_line = |beside: &str, edge: Option<char>| beside.is_empty() || edge == Some('\n');
+    is_line(left, left.chars().next_back())
+        && is_line(right, right.chars().next())
+        && text.contains('\n')
+}
+
+/// `Nicole: kommst du mit?`
+fn speaks_in_a_chat(text: &str, start: usize, end: usize) -> bool {
+    let begins = text[..start].trim_end_matches([' ', '\t', ']']).ends_with('\n') || start == 0;
+    begins && text[end..].starts_with(':') && text.contains('\n')
+}
+
+/// A surname of the list, or one that ends as surnames do and other words do not.
+fn is_surname(word: &str) -> bool {
+    static NAMES: LazyLock<HashSet<&'static str>> =
+        LazyLock::new(|| include_str!("last_names.txt").split_whitespace().collect());
+    const ENDINGS: &[&str] = &[
+        "ski", "ska", "cki", "czyk", "wicz", "vić", "ić", "ović", "ovic", "enko", "opoulos",
+        "akis", "idis", "oğlu", "oglu", "yan", "ová", "sson", "sen", "ssen", "ez", "inho", "elli",
+        "etti", "ini", "mann", "meier", "meyer", "mayer", "maier", "huber", "bauer", "berger",
+        "inger", "iev", "ova", "eva", "ow", "ov", "quist", "ström", "escu", "nen", "shvili",
+    ];
+    let last = word.rsplit('-').next().unwrap_or(word);
+    let long = last.chars().count() >= 5;
+    NAMES.contains(last) || (long && ENDINGS.iter().any(|ending| last.ends_with(ending)))
+}
+
+/// First names that are words too: two capitals beside them prove nothing.
+fn is_ambiguous(word: &str) -> bool {
+    const WORDS: &[&str] = &[
+        "April",
+        "May",
+        "June",
+        "Will",
+        "Mark",
+        "Rose",
+        "Grace",
+        "Hope",
+        "Joy",
+        "Faith",
+        "Summer",
+        "Autumn",
+        "Ivy",
+        "Ruby",
+        "Grant",
+        "Chase",
+        "Hunter",
+        "Mason",
+        "Can",
+        "Art",
+        "Dean",
+        "Miles",
+        "Drew",
+        "Amber",
+        "Daisy",
+        "Poppy",
+        "Virginia",
+        "Victoria",
+        "Madison",
+        "Charlotte",
+        "Sofia",
+        "Paris",
+        "Florence",
+        "Jordan",
+        "Chelsea",
+        "Georgia",
+        "Christian",
+        "Max",
+        "San",
+        "Long",
+        "Nur",
+        "Hao",
+        "Roman",
+        "August",
+        "Ernst",
+        "Frank",
+        "Wolf",
+        "Gloria",
+        "Reading",
+        "Van",
+        "Santa",
+        "Saint",
+        "Nam",
+        "Mai",
+        "Fang",
+        "Gül",
+        "Deniz",
+        "Barış",
+        "Bill",
+        "Penny",
+    ];
+    WORDS.contains(&word)
 }
 
 /// `Who is …`, `Wer war …`: a question about someone whom everyone may know.
@@ -401,6 +528,12 @@ fn push_name(text: &str, start: usize, end: usize, spans: &mut Vec<Span>) {
         kept += word.len();
         length = kept - (word.len() - bare.len());
     }
+    // `Timo Hoffmann von der (Firma)`: what is left of a cut are particles.
+    while let Some(shorter) =
+        PARTICLES.iter().find_map(|particle| text[start..start + length].strip_suffix(particle))
+    {
+        length = shorter.len();
+    }
     let name = &text[start..start + length];
     let is_word =
         after(text, start + length, 4).chars().next().is_none_or(|c| !c.is_alphanumeric());
@@ -412,9 +545,36 @@ fn push_name(text: &str, start: usize, end: usize, spans: &mut Vec<Span>) {
     }
 }
 
+/// Words that stand before a surname and end no name.
+const PARTICLES: &[&str] = &[
+    " von der", " van der", " van den", " von", " van", " de", " da", " di", " zu", " el", " al",
+    " bin",
+];
+
 /// Words with a capital that follow a title or a greeting and are no name.
 fn is_no_name(word: &str) -> bool {
     const WORDS: &[&str] = &[
+        "Firma",
+        "Abteilung",
+        "Agentur",
+        "Bank",
+        "Behörde",
+        "Buchhaltung",
+        "Gemeinde",
+        "Gesellschaft",
+        "Kanzlei",
+        "Personalabteilung",
+        "Polizei",
+        "Praxis",
+        "Presse",
+        "Schule",
+        "Stadt",
+        "Uni",
+        "Universität",
+        "Versicherung",
+        "Verwaltung",
+        "Werkstatt",
+        "Zentrale",
         "Doktor",
         "Professor",
         "Direktor",
