@@ -19,9 +19,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::caller::Caller;
 use crate::catalog::Model;
-use crate::classify::{Classifier, Input, rules::Rules};
+use crate::classify::Input;
 use crate::config::Config;
 use crate::engine::face::Face;
+use crate::engine::reading::Reader;
 use crate::engine::walk::Walk;
 use crate::ids::{ModelId, ProviderId, RequestId};
 use crate::provider::{BuildError, Provider};
@@ -36,10 +37,13 @@ mod course;
 mod embed;
 mod face;
 mod figures;
+mod reading;
 #[cfg(test)]
 mod tests;
 mod walk;
 mod words;
+
+pub use reading::as_hints;
 
 /// How many events wait for a slow face before the vendor has to wait too.
 const EVENTS_WAITING: usize = 512;
@@ -69,7 +73,7 @@ struct Inner {
 struct Live {
     config: Arc<Config>,
     providers: HashMap<ProviderId, Arc<dyn Provider>>,
-    classifier: Arc<dyn Classifier>,
+    reader: Reader,
 }
 
 /// An answer on its way. Dropping it, or [`Answer::cancel`], cancels the vendor's call; what ran
@@ -180,7 +184,7 @@ impl Engine {
 
     /// What kind of work a text is, as the engine's classifier sees it.
     pub fn classify(&self, text: &str) -> Classification {
-        self.inner.live.load().classifier.classify(&Input::text(text))
+        self.inner.live.load().reader.classify(&Input::text(text), None)
     }
 
     /// The models that this caller may use, by key and grants.
@@ -259,7 +263,8 @@ impl Live {
             .iter()
             .map(|(id, provider)| Ok((id.clone(), crate::provider::build(provider)?)))
             .collect::<Result<_, BuildError>>()?;
-        Ok(Live { config, providers, classifier: Arc::new(Rules) })
+        let reader = Reader::of(&config);
+        Ok(Live { config, providers, reader })
     }
 }
 

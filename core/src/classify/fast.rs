@@ -365,8 +365,8 @@ fn steps(n: usize) -> usize {
 /// What was learnt: a row of weights for each feature.
 #[derive(Clone)]
 pub struct Fast {
-    /// `BUCKETS × COLUMNS`.
-    hashed: Vec<i8>,
+    /// `BUCKETS × COLUMNS` of int8, as bytes: a file of three megabytes is taken as it lies.
+    hashed: Vec<u8>,
     /// `SIGNS × COLUMNS`.
     signs: Vec<f32>,
     /// What one step of a hashed weight is worth, by column.
@@ -413,7 +413,7 @@ impl Fast {
         }
         let round = |(at, weight): (usize, &f32)| match steps[at % COLUMNS] {
             0.0 => 0,
-            step => (weight / step).round() as i8,
+            step => ((weight / step).round() as i8).cast_unsigned(),
         };
         let hashed = hashed.iter().enumerate().map(round).collect();
         Ok(Fast { hashed, signs: signs.to_vec(), steps, bias })
@@ -434,7 +434,7 @@ impl Fast {
             return Err(FastError::Unfit("a number that is none"));
         }
         Ok(Fast {
-            hashed: hashed.iter().map(|byte| byte.cast_signed()).collect(),
+            hashed: hashed.to_vec(),
             signs,
             steps: steps.try_into().map_err(|_| FastError::Unfit("steps"))?,
             bias: bias.try_into().map_err(|_| FastError::Unfit("bias"))?,
@@ -446,7 +446,6 @@ impl Fast {
     /// # Errors
     /// [`FastError::Damaged`] where a tensor cannot be written, which a sound `Fast` never is.
     pub fn to_bytes(&self) -> Result<Vec<u8>, FastError> {
-        let hashed: Vec<u8> = self.hashed.iter().map(|weight| weight.cast_unsigned()).collect();
         let bytes = |values: &[f32]| -> Vec<u8> {
             values.iter().flat_map(|value| value.to_le_bytes()).collect()
         };
@@ -455,7 +454,7 @@ impl Fast {
             TensorView::new(dtype, shape.to_vec(), data).map_err(FastError::Damaged)
         };
         let tensors = [
-            ("hashed", view(Dtype::I8, &[BUCKETS, COLUMNS], &hashed)?),
+            ("hashed", view(Dtype::I8, &[BUCKETS, COLUMNS], &self.hashed)?),
             ("signs", view(Dtype::F32, &[SIGNS, COLUMNS], &signs)?),
             ("steps", view(Dtype::F32, &[COLUMNS], &steps)?),
             ("bias", view(Dtype::F32, &[COLUMNS], &bias)?),
@@ -493,7 +492,7 @@ impl Fast {
             for row in rows {
                 let from = usize::from(*row) * COLUMNS;
                 for (sum, value) in part.iter_mut().zip(&self.hashed[from..from + COLUMNS]) {
-                    *sum += i16::from(*value);
+                    *sum += i16::from(value.cast_signed());
                 }
             }
             for (sum, value) in sums.iter_mut().zip(part) {

@@ -172,7 +172,7 @@ fn best(scores: &[f32; 11]) -> &'static str {
 }
 
 /// Languages that their script gives away.
-fn by_script(text: &str) -> Option<&'static str> {
+pub(super) fn by_script(text: &str) -> Option<&'static str> {
     const SCRIPTS: [&str; 9] = ["ru", "el", "ar", "he", "hi", "th", "ja", "ko", "zh"];
     let mut counts = [0_usize; 9];
     let mut letters = 0_usize;

@@ -8,12 +8,16 @@ use crate::request::{ChatRequest, Sensitivity};
 use crate::trace::Classification;
 
 mod cues;
+pub mod deep;
 pub mod encoder;
 pub mod fast;
 pub mod heads;
 mod language;
+pub mod own;
+mod plain;
 pub mod rules;
 pub mod train;
+pub mod trained;
 
 #[cfg(test)]
 mod tests;

@@ -28,6 +28,7 @@ mod access;
 pub mod found;
 mod guards;
 mod models;
+mod own;
 mod policies;
 #[cfg(test)]
 mod tests;
@@ -112,12 +113,13 @@ fn believed(root: Section<'_>, reader: &Reader<'_>, base_dir: &Path, today: Date
     let providers = access::providers(root.sections("provider"), reader, &mut warnings);
     let models =
         models::catalog(root.sections("model"), reader, &providers, &money, today, &mut warnings);
-    let policies = policies::policies(root.sections("policy"), reader, &models, &mut warnings);
+    let (classify, classifiers) = classify(root.section("classify"), reader, base_dir);
+    let policies =
+        policies::policies(root.sections("policy"), reader, &models, &classifiers, &mut warnings);
     let grants = policies::grants(root.sections("grant"), reader, &models);
     let zones = zones(root.section("sensitivity"), &mut warnings);
     let guard = guard(root.section("guard"), reader);
     let budget = budget(root.section("budget"));
-    let classify = classify(root.section("classify"));
     later_issues(&root);
     root.finish();
     Config {
@@ -441,18 +443,23 @@ fn budget(section: Option<Section<'_>>) -> BudgetConfig {
     budget
 }
 
-fn classify(section: Option<Section<'_>>) -> ClassifyConfig {
+fn classify(
+    section: Option<Section<'_>>,
+    reader: &Reader<'_>,
+    base_dir: &Path,
+) -> (ClassifyConfig, own::Classifiers) {
     let mut classify = ClassifyConfig::default();
-    let Some(section) = section else { return classify };
+    let Some(section) = section else { return (classify, own::Classifiers::default()) };
     if let Some(mode) = section.word("mode", ClassifyMode::ALL) {
         classify.mode = mode.value;
     }
     if let Some(device) = section.word("device", &["auto", "cpu", "cuda", "metal"]) {
         classify.device = device.value.to_owned();
     }
-    section.not_yet("custom", "a classifier of one's own", "einen eigenen Klassifikator");
+    let classifiers = own::classifiers(section.section("custom"), reader, base_dir);
+    classify.custom.clone_from(&classifiers.folders);
     section.finish();
-    classify
+    (classify, classifiers)
 }
 
 fn unreadable(path: &Path, why: &str) -> Finding {

@@ -400,6 +400,18 @@ impl<'a> Section<'a> {
         Some(scalar.map(|scalar| scalar.text))
     }
 
+    /// The list of texts under a key that people chose.
+    pub fn named_texts(&self, name: &str) -> Option<Vec<Located<String>>> {
+        let field = self.field_named(name)?;
+        match field.value {
+            DeValue::Array(items) => {
+                let items = items.iter().map(|item| (item.span(), item.get_ref()));
+                Some(self.items(&field, items))
+            }
+            _ => Some(vec![self.named_text(name)?]),
+        }
+    }
+
     /// Says which keys nobody knows. A section that is not finished has no unknown keys.
     pub fn finish(self) {
         let asked = self.asked.borrow();

@@ -399,10 +399,16 @@ pub struct ClassifyConfig {
     pub mode: ClassifyMode,
     /// `auto`, `cpu`, `cuda`, `metal`.
     pub device: String,
+    /// Classifiers of one's own: name → folder that `train` wrote, relative to the configuration.
+    pub custom: BTreeMap<String, PathBuf>,
 }
 
 impl Default for ClassifyConfig {
     fn default() -> Self {
-        ClassifyConfig { mode: ClassifyMode::Full, device: "auto".to_owned() }
+        ClassifyConfig {
+            mode: ClassifyMode::Full,
+            device: "auto".to_owned(),
+            custom: BTreeMap::new(),
+        }
     }
 }

@@ -146,6 +146,9 @@ impl List<'_> {
         self.add("budget", "thresholds", list(&config.budget.thresholds));
         self.add("classify", "mode", config.classify.mode);
         self.add("classify", "device", &config.classify.device);
+        for (name, folder) in &config.classify.custom {
+            self.add("classify.custom", name, folder.display());
+        }
     }
 
     fn provider(&mut self, provider: &ProviderConfig) {

@@ -10,8 +10,8 @@ use super::course::{Course, Weighed};
 use super::walk::{Next, aside, findings_level, next_move};
 use super::words::{attack_words, time_up_words};
 use super::{Inner, internal};
-use crate::classify::{self, Input};
-use crate::config::{ClassifyMode, InjectionAction};
+use crate::classify::Input;
+use crate::config::InjectionAction;
 use crate::guard;
 use crate::ledger::{AttemptReason, Ending};
 use crate::reply::{Embedded, Failure, FailureKind, Words};
@@ -62,13 +62,10 @@ impl Embedding {
             false => raw.clone(),
         };
         let said = self.course.call.options.sensitivity;
-        let classification = match config.classify.mode {
-            ClassifyMode::Off => classify::off(said),
-            _ => {
-                let input = Input::text(redacted.input.join("\n"));
-                aside(bytes as u64, || live.classifier.classify(&input))
-            }
-        };
+        let input = Input::text(redacted.input.join("\n"));
+        let reading = || live.reader.classify(&input, said);
+        let takes_long = if live.reader.is_quick() { bytes as u64 } else { u64::MAX };
+        let classification = aside(takes_long, reading);
         let level = self.course.level(&classification);
         let decision = {
             let question = Question {

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::attempt::{self, Attempt, NoHold, Payload, Plan, Settled};
 use super::course::{Course, Weighed};
 use super::face::Face;
+use super::reading::Reading;
 use super::words::{attack_words, time_up_words};
-use super::{Inner, Live, internal};
+use super::{Inner, internal};
 use crate::catalog::{Model, Tokenizer, tokens};
-use crate::classify::{self, Input};
 use crate::config::{ClassifyMode, InjectionAction, ProviderKind, RuleAction, Strategy};
 use crate::guard::{self, Inspection, output, policy, redact};
 use crate::ids::ModelId;
@@ -172,15 +172,17 @@ impl Walk {
     async fn read(&mut self, bytes: usize) -> Result<Read, Box<Failure>> {
         let (request, live) = (self.raw.clone(), self.course.live.clone());
         let said = self.course.call.options.sensitivity;
-        let reading = move || read(&request, &live, said);
-        let outcome = match bytes {
-            0..LONG_TEXT => reading(),
-            _ => match tokio::task::spawn_blocking(reading).await {
+        let is_quick = bytes < LONG_TEXT && live.reader.is_quick();
+        let reading = move || live.reader.read(&request, &live.config.guard, said);
+        let outcome = match is_quick {
+            true => reading(),
+            // The encoder takes milliseconds, and a long text does too.
+            false => match tokio::task::spawn_blocking(reading).await {
                 Ok(outcome) => outcome,
                 Err(_) => return Err(self.course.fail_closed()),
             },
         };
-        let Ok((inspection, classification, redacted)) = outcome else {
+        let Ok(Reading { inspection, classification, redacted }) = outcome else {
             return Err(self.course.fail_closed());
         };
         self.redacted = redacted.map(|(request, map)| (Arc::new(request), Arc::new(map)));
@@ -811,7 +813,14 @@ impl Walk {
         request: ChatRequest,
         read: &Read,
     ) -> Option<(Plan, ModelId)> {
-        let inspection = guard::inspect(&request, &self.course.live.config.guard).ok()?;
+        let live = &self.course.live;
+        let looking = || {
+            let hints = live.reader.hints(&request, &live.config.guard)?;
+            guard::inspect_with(&request, &live.config.guard, hints)
+        };
+        // What a model must find in the answer it finds in milliseconds, too long for this thread.
+        let takes_long = if live.reader.is_quick() { 0 } else { u64::MAX };
+        let inspection = aside(takes_long, looking).ok()?;
         let target = Target::Model(judge.clone());
         let question = Question {
             caller: &self.course.call.caller,
@@ -903,29 +912,6 @@ impl Walk {
             ),
         }
     }
-}
-
-/// Guard and classifier over one request; runs wherever there is time for it.
-type Reading = (Inspection, Classification, Option<(ChatRequest, redact::Map)>);
-
-fn read(
-    request: &ChatRequest,
-    live: &Live,
-    said: Option<Sensitivity>,
-) -> Result<Reading, guard::GuardError> {
-    let inspection = guard::inspect(request, &live.config.guard)?;
-    let redacted = match inspection.has_findings() {
-        true => Some(inspection.redact(request)?),
-        false => None,
-    };
-    let classification = match live.config.classify.mode {
-        ClassifyMode::Off => classify::off(said),
-        ClassifyMode::Full | ClassifyMode::Fast | ClassifyMode::Rules => {
-            let rest = redacted.as_ref().map_or(request, |(redacted, _)| redacted);
-            live.classifier.classify(&Input::of(rest))
-        }
-    };
-    Ok((inspection, classification, redacted))
 }
 
 /// Does what takes long with long texts without stopping other people's streams: the thread's

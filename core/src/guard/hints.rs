@@ -32,6 +32,11 @@ pub struct Entity {
 }
 
 impl Hints {
+    /// With what a model thinks of the whole request as an attack; names are added by text.
+    pub fn with_injection(probability: f32) -> Self {
+        Hints { injection: Some(probability), ..Hints::default() }
+    }
+
     /// Notes what stands in a text; [`crate::guard::texts`] tells which texts of a request are
     /// looked at. Bounds that are no characters of the text are dropped.
     pub fn add(&mut self, text: &str, mut entities: Vec<Entity>) {

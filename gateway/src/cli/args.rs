@@ -60,8 +60,8 @@ pub enum Command {
     Models(ModelsArgs),
     /// Check configuration, store, providers and prices, and say what to do.
     Doctor(DoctorArgs),
-    /// Train a classifier of one's own (not yet).
-    Train(Later),
+    /// Train a classifier of one's own from labelled lines, or make the one that ships.
+    Train(TrainArgs),
     /// Documents that answers may rest on (not yet).
     Knowledge(Later),
     /// Export, erasure and rules of personal data (not yet).
@@ -145,9 +145,33 @@ pub struct ClassifyArgs {
     /// Read lines {"id","text"} from standard input, write a line for each, in order.
     #[arg(long)]
     pub jsonl: bool,
-    /// A classifier of one's own (not yet).
+    /// Also ask a classifier of one's own, a folder that `train` wrote.
     #[arg(long, value_name = "DIR")]
     pub classifier: Option<PathBuf>,
+}
+
+/// `train`.
+#[derive(Debug, Args)]
+#[group(id = "what", required = true, args = ["data", "recipe"])]
+pub struct TrainArgs {
+    /// Lines {"text","label"}, plain or gzip: a classifier of one's own.
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// A folder of labelled sets: the classifier that ships with the program.
+    #[arg(long, value_name = "DIR")]
+    pub recipe: Option<PathBuf>,
+    /// With --recipe: a folder of further lines of our own.
+    #[arg(long, value_name = "DIR", requires = "recipe")]
+    pub authored: Option<PathBuf>,
+    /// Where the classifier is written; a run that was interrupted goes on there.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Also tune the encoder on the lines (not yet).
+    #[arg(long, requires = "data")]
+    pub tune: bool,
+    /// Machine-readable.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `route`.

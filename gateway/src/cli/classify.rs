@@ -5,19 +5,26 @@
 //! `{"id","error"}` in its place; the rest is still done, and the command ends with exit 1.
 
 use std::io::{self, BufRead, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use stellwerk_core::classify::own::{Found, Own, OwnError};
 use stellwerk_core::classify::rules::Rules;
+use stellwerk_core::classify::trained::{self, Trained};
 use stellwerk_core::classify::{Classifier, Input};
 use stellwerk_core::config::GuardConfig;
-use stellwerk_core::guard;
+use stellwerk_core::engine;
+use stellwerk_core::guard::{self, hints::Hints};
 use stellwerk_core::request::{ChatRequest, Domain, Sensitivity, TaskKind};
 
 use crate::cli::args::ClassifyArgs;
 use crate::cli::lines::{self, Line};
 use crate::cli::setup::Context;
-use crate::cli::{CommandError, later, output};
+use crate::cli::{CommandError, output};
+use crate::wiring::chain;
 
 /// The row of the contract.
 #[derive(Debug, Serialize)]
@@ -32,8 +39,25 @@ struct Row {
     language: String,
     pii: Vec<Span>,
     domain: Domain,
+    unsure: bool,
     stage: String,
     micros: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom: Option<Custom>,
+}
+
+/// What a classifier of one's own says; below its threshold no rule relies on it.
+#[derive(Debug, Serialize)]
+struct Custom {
+    label: String,
+    confidence: f32,
+    sure: bool,
+}
+
+impl From<Found> for Custom {
+    fn from(found: Found) -> Self {
+        Custom { label: found.label, confidence: found.confidence, sure: found.is_sure }
+    }
 }
 
 /// Offsets are in Unicode code points.
@@ -61,14 +85,12 @@ pub(super) struct BadLine {
 }
 
 pub(super) fn run(context: &Context, args: &ClassifyArgs) -> Result<(), CommandError> {
-    if args.classifier.is_some() {
-        return later::not_yet("classify --classifier");
-    }
+    let reader = Reader::new(context, args.classifier.as_deref())?;
     if args.jsonl {
-        return jsonl(context, &mut io::stdin().lock(), &mut output::stdout());
+        return jsonl(context, &reader, &mut io::stdin().lock(), &mut output::stdout());
     }
     let text = text_or_stdin(args.text.as_deref().unwrap_or("-"))?;
-    let mut row = serde_json::to_string(&classify(&text)?)?;
+    let mut row = serde_json::to_string(&reader.row(&text)?)?;
     row.push('\n');
     let mut out = output::stdout();
     out.write_all(row.as_bytes())?;
@@ -92,6 +114,7 @@ pub(super) fn text_or_stdin(text: &str) -> Result<String, CommandError> {
 
 fn jsonl(
     context: &Context,
+    reader: &Reader,
     input: &mut impl BufRead,
     out: &mut impl Write,
 ) -> Result<(), CommandError> {
@@ -104,7 +127,7 @@ fn jsonl(
         match read(line) {
             Ok(None) => continue,
             Ok(Some(question)) => {
-                let row = Row { id: Some(question.id), ..classify(&question.text)? };
+                let row = Row { id: Some(question.id), ..reader.row(&question.text)? };
                 serde_json::to_writer(&mut *out, &row)?;
             }
             Err(row) => {
@@ -197,31 +220,74 @@ impl BadLines {
     }
 }
 
-fn classify(text: &str) -> Result<Row, CommandError> {
-    let classification = Rules.classify(&Input::text(text));
-    let inspection = guard::inspect(&ChatRequest::ask(text), &GuardConfig::default())
-        .map_err(|error| CommandError::Internal(error.into()))?;
-    let found = inspection.sensitivity().unwrap_or(Sensitivity::Public);
-    let pii = guard::pii(text).into_iter().map(|span| Span {
-        kind: span.kind,
-        start: span.start,
-        end: span.end,
-        text: span.text,
-    });
-    Ok(Row {
-        id: None,
-        task: classification.task,
-        task_confidence: classification.task_confidence,
-        complexity: classification.complexity,
-        // What is in the text counts as much as what it is about.
-        sensitivity: classification.sensitivity.max(found),
-        injection: inspection.findings.injection,
-        language: classification.language,
-        pii: pii.collect(),
-        domain: classification.domain,
-        stage: classification.stage,
-        micros: classification.micros,
-    })
+fn no_classifier(error: &OwnError) -> CommandError {
+    let cause = chain(error);
+    CommandError::refused(cause.clone(), format!("Der Klassifikator ist nicht verwendbar: {cause}"))
+}
+
+/// What reads the lines: what ships, or the rules where that is damaged.
+struct Reader {
+    trained: Option<Arc<Trained>>,
+    own: Option<Own>,
+}
+
+impl Reader {
+    fn new(context: &Context, own: Option<&Path>) -> Result<Self, CommandError> {
+        let own = own.map(Own::load).transpose().map_err(|error| no_classifier(&error))?;
+        let trained = match &*trained::SHIPPED {
+            Ok(trained) => Some(trained.clone()),
+            Err(error) => {
+                output::say(&context.words(
+                    format!("The trained classifier cannot be used ({error}); rules take over."),
+                    format!("Der trainierte Klassifikator ist nicht verwendbar ({error}); es gelten Regeln."),
+                ));
+                None
+            }
+        };
+        Ok(Reader { trained, own })
+    }
+
+    fn row(&self, text: &str) -> Result<Row, CommandError> {
+        let request = ChatRequest::ask(text);
+        let texts = [text.to_owned()];
+        let began = Instant::now();
+        let hints = match &self.trained {
+            Some(trained) => engine::as_hints(&texts, trained.scan(&texts)),
+            None => Hints::default(),
+        };
+        let input = Input::text(text);
+        let classification = match &self.trained {
+            Some(trained) => trained.classify(&input),
+            None => Rules.classify(&input),
+        };
+        let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let spans = guard::pii_with(text, &hints);
+        let inspection = guard::inspect_with(&request, &GuardConfig::default(), hints)
+            .map_err(|error| CommandError::Internal(error.into()))?;
+        let found = inspection.sensitivity().unwrap_or(Sensitivity::Public);
+        let pii = spans.into_iter().map(|span| Span {
+            kind: span.kind,
+            start: span.start,
+            end: span.end,
+            text: span.text,
+        });
+        Ok(Row {
+            id: None,
+            task: classification.task,
+            task_confidence: classification.task_confidence,
+            complexity: classification.complexity,
+            // What is in the text counts as much as what it is about.
+            sensitivity: classification.sensitivity.max(found),
+            injection: inspection.findings.injection,
+            language: classification.language,
+            pii: pii.collect(),
+            domain: classification.domain,
+            unsure: classification.unsure,
+            custom: self.own.as_ref().map(|own| own.classify(&input)).map(Custom::from),
+            stage: classification.stage,
+            micros,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -235,7 +301,8 @@ mod tests {
 
     fn rows(input: &str) -> (Vec<Value>, Result<(), CommandError>) {
         let mut out = Vec::new();
-        let end = jsonl(&context(), &mut input.as_bytes(), &mut out);
+        let reader = Reader::new(&context(), None).unwrap();
+        let end = jsonl(&context(), &reader, &mut input.as_bytes(), &mut out);
         let text = String::from_utf8(out).unwrap();
         (text.lines().map(|line| serde_json::from_str(line).unwrap()).collect(), end)
     }
@@ -257,6 +324,7 @@ mod tests {
                 "language",
                 "pii",
                 "domain",
+                "unsure",
                 "stage",
                 "micros"
             ]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use jiff::civil::Date;
 use serde::Serialize;
+use stellwerk_core::classify::trained;
 use stellwerk_core::config::{
     ClassifyMode, Config, Finding, ProviderConfig, ProviderKind, StoreUrl,
 };
@@ -18,6 +19,7 @@ use crate::cli::CommandError;
 use crate::cli::args::DoctorArgs;
 use crate::cli::output::{self, Table};
 use crate::cli::setup::{self, Context, Desk};
+use crate::wiring::chain;
 
 /// Long enough for a connection across an ocean, short enough to wait for.
 const REACH_LIMIT: Duration = Duration::from_secs(3);
@@ -342,17 +344,37 @@ fn age_days(from: Date, to: Date) -> Option<i32> {
 }
 
 fn classifier(report: &mut Report, config: &Config) {
-    let words = match config.classify.mode {
-        ClassifyMode::Off => Words::new(
-            "Off: every request counts as internal unless it says otherwise.",
-            "Aus: jede Anfrage gilt als intern, wenn sie nichts anderes sagt.",
+    let (state, words) = match (config.classify.mode, &*trained::SHIPPED) {
+        (_, Err(error)) => (
+            State::Broken,
+            Words::new(
+                format!("Rules take over: {}. Install the program again.", chain(error)),
+                format!("Es gelten Regeln: {}. Das Programm bitte neu installieren.", chain(error)),
+            ),
         ),
-        ClassifyMode::Rules | ClassifyMode::Fast | ClassifyMode::Full => Words::new(
-            "By rules; the trained classifier is not yet built into this version.",
-            "Nach Regeln; den trainierten Klassifikator gibt es in dieser Version noch nicht (not yet).",
+        (ClassifyMode::Off, _) => (
+            State::Note,
+            Words::new(
+                "Off: every request counts as internal unless it says otherwise.",
+                "Aus: jede Anfrage gilt als intern, wenn sie nichts anderes sagt.",
+            ),
+        ),
+        (ClassifyMode::Rules, _) => {
+            (State::Note, Words::new("By rules, as configured.", "Nach Regeln, wie eingestellt."))
+        }
+        (ClassifyMode::Full, Ok(trained)) if !trained.is_quick() => (
+            State::Ok,
+            Words::new("Trained, both stages are loaded.", "Trainiert, beide Stufen sind geladen."),
+        ),
+        (ClassifyMode::Fast | ClassifyMode::Full, Ok(_)) => (
+            State::Ok,
+            Words::new(
+                "Trained, the fast stage answers.",
+                "Trainiert, die schnelle Stufe antwortet.",
+            ),
         ),
     };
-    report.add(State::Note, "classifier", words);
+    report.add(state, "classifier", words);
 }
 
 fn table(report: &Report) -> Table {

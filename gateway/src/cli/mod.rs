@@ -30,6 +30,7 @@ mod output;
 mod route;
 mod serve;
 mod setup;
+mod train;
 
 use crate::cli::args::{Cli, Command};
 use crate::cli::setup::Context;
@@ -144,7 +145,7 @@ fn run(cli: Cli, locale: Locale) -> Result<(), CommandError> {
         Command::Ledger(command) => context.block_on(ledger::run(&context, command)),
         Command::Models(args) => context.block_on(models::run(&context, args)),
         Command::Doctor(args) => context.block_on(doctor::run(&context, &args)),
-        Command::Train(_) => later::not_yet("train"),
+        Command::Train(args) => train::run(&context, &args),
         Command::Knowledge(_) => later::not_yet("knowledge"),
         Command::Privacy(_) => later::not_yet("privacy"),
         Command::Audit(_) => later::not_yet("audit"),

@@ -83,8 +83,10 @@ fn damaged_or_foreign_weights_are_told_apart() {
 fn int8_sums_equal_plain_ones() {
     let model = &*MODEL;
     let rows: Vec<u16> = (0..3_000).map(|n| (n * 13 % 60_000) as u16).collect();
-    let plain: i32 =
-        rows.iter().map(|row| i32::from(model.hashed[usize::from(*row) * COLUMNS])).sum();
+    let plain: i32 = rows
+        .iter()
+        .map(|row| i32::from(model.hashed[usize::from(*row) * COLUMNS].cast_signed()))
+        .sum();
     assert_eq!(model.sum(&rows)[0], plain);
 }
 

@@ -13,6 +13,11 @@ fn raised(raised: &[(Head, usize, f32)]) -> Logits {
     logits
 }
 
+fn answer(logits: &Logits) -> Classification {
+    let calibration = Calibration::default();
+    decode(&Shares::of(logits, &calibration), &calibration, "fast")
+}
+
 #[test]
 fn the_columns_cover_all_classes_once() {
     let mut next = 0;
@@ -28,7 +33,7 @@ fn the_columns_cover_all_classes_once() {
 fn a_clear_answer_is_sure() {
     let logits =
         raised(&[(Head::Task, 7, 6.0), (Head::Sensitivity, 0, 6.0), (Head::Language, 1, 6.0)]);
-    let found = decode(&logits, &Calibration::default(), "fast").classification;
+    let found = answer(&logits);
     assert_eq!(found.task, TaskKind::Translation);
     assert_eq!((found.sensitivity, found.language.as_str()), (Sensitivity::Public, "de"));
     assert!(!found.unsure && found.task_confidence > 0.9);
@@ -36,7 +41,7 @@ fn a_clear_answer_is_sure() {
 
 #[test]
 fn no_evidence_is_unsure() {
-    let found = decode(&raised(&[]), &Calibration::default(), "fast").classification;
+    let found = answer(&raised(&[]));
     assert!(found.unsure);
     assert_eq!(found.language, "und");
 }
@@ -44,7 +49,7 @@ fn no_evidence_is_unsure() {
 #[test]
 fn of_two_close_levels_the_higher_is_taken_and_of_two_distant_ones_not() {
     let close = raised(&[(Head::Sensitivity, 1, 3.0), (Head::Sensitivity, 2, 2.9)]);
-    let level = |logits| decode(logits, &Calibration::default(), "fast").classification.sensitivity;
+    let level = |logits| answer(logits).sensitivity;
     assert_eq!(level(&close), Sensitivity::Confidential);
     let apart = raised(&[(Head::Sensitivity, 1, 3.0), (Head::Sensitivity, 2, 2.0)]);
     assert_eq!(level(&apart), Sensitivity::Internal);
@@ -76,7 +81,10 @@ proptest! {
             let sum: f32 = found.iter().sum();
             prop_assert!(!head.is_choice() || (sum - 1.0).abs() < 1e-4);
         }
-        let reading = decode(&logits, &calibration, "deep");
-        prop_assert!((0.0..=1.0).contains(&reading.classification.task_confidence));
+        let shares = Shares::of(&logits, &calibration);
+        let found = decode(&shares, &calibration, "deep");
+        prop_assert!((0.0..=1.0).contains(&found.task_confidence));
+        let again = shares.mixed(&shares, 0.4).injection();
+        prop_assert!((again - shares.injection()).abs() < 1e-6);
     }
 }

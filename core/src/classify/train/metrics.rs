@@ -125,6 +125,11 @@ impl Confusion {
         Confusion { labels: labels.to_vec(), counts }
     }
 
+    /// The names of the classes.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
     /// How often `truth` was taken for `guess`.
     pub fn count(&self, truth: usize, guess: usize) -> u32 {
         self.counts[truth * self.labels.len() + guess]

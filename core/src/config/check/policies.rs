@@ -9,6 +9,7 @@ use crate::caller::Channel;
 use crate::catalog::{Catalog, ModelKind};
 use crate::config::check::access::twice;
 use crate::config::check::models::Models;
+use crate::config::check::own::{self, Classifiers};
 use crate::config::file::{Located, Reader, Section, finding};
 use crate::config::{Finding, Grant, Grantee, Policy, Rule, Strategy};
 use crate::ids::{Group, ModelId, Node, PolicyId, UseCase};
@@ -26,6 +27,7 @@ pub fn policies(
     sections: Vec<Section<'_>>,
     reader: &Reader<'_>,
     models: &Models,
+    classifiers: &Classifiers,
     warnings: &mut Vec<Finding>,
 ) -> BTreeMap<PolicyId, Policy> {
     if sections.is_empty() {
@@ -45,7 +47,7 @@ pub fn policies(
         {
             reader.wrong_at(id, twice(&id.value));
         }
-        let policy = policy(&section, id, reader, models);
+        let policy = policy(&section, id, reader, models, classifiers);
         section.finish();
         sound.extend(policy.map(|policy| (policy.id.clone(), policy)));
     }
@@ -95,6 +97,7 @@ fn policy(
     id: Option<Located<String>>,
     reader: &Reader<'_>,
     models: &Models,
+    classifiers: &Classifiers,
 ) -> Option<Policy> {
     let strategy = strategy(section, reader);
     let whom = chat_models(section, reader, models);
@@ -105,8 +108,8 @@ fn policy(
     let floor = section.word("sensitivity", Sensitivity::ALL);
     let judge = section.text("judge").filter(|judge| is_chat(judge, reader, models));
     section.not_yet("cache", "the answer cache", "den Antwort-Cache");
-    let rules =
-        section.sections("rule").into_iter().map(|rule| self::rule(rule, reader, models)).collect();
+    let rules = section.sections("rule").into_iter();
+    let rules = rules.map(|rule| self::rule(rule, reader, models, classifiers)).collect();
     Some(Policy {
         id: PolicyId::from(id?.value),
         strategy: strategy?,
@@ -179,8 +182,12 @@ fn is_chat(name: &Located<String>, reader: &Reader<'_>, models: &Models) -> bool
     true
 }
 
-fn rule(section: Section<'_>, reader: &Reader<'_>, models: &Models) -> Rule {
-    section.not_yet("custom", "a classifier of one's own", "einen eigenen Klassifikator");
+fn rule(
+    section: Section<'_>,
+    reader: &Reader<'_>,
+    models: &Models,
+    classifiers: &Classifiers,
+) -> Rule {
     let rule = Rule {
         task: section.words("task", TaskKind::ALL),
         domain: section.words("domain", Domain::ALL),
@@ -189,7 +196,7 @@ fn rule(section: Section<'_>, reader: &Reader<'_>, models: &Models) -> Rule {
         channel: section.words("channel", Channel::ALL),
         use_case: use_cases(&section, "use_case"),
         min_complexity: section.number("min_complexity", 0.0, 1.0).map(|share| share.value),
-        custom: BTreeMap::new(),
+        custom: own::condition(section.section("custom"), reader, classifiers),
         models: chat_models(&section, reader, models),
     };
     section.finish();

@@ -406,14 +406,9 @@ fn what_later_versions_bring_is_refused_as_not_yet() {
         "[teams]\napp_id = \"x\"".to_owned(),
         "[discord]\ntoken = \"x\"".to_owned(),
         "[store]\nurl = \"postgres://db/stellwerk\"".to_owned(),
-        "[classify]\ncustom = \"dir\"".to_owned(),
         format!("{policy}strategy = \"ensemble\""),
         format!("{policy}strategy = \"dynamic\""),
         format!("{policy}strategy = \"fixed\"\ncache = \"15m\""),
-        format!(
-            "{policy}strategy = \"fixed\"\n[[policy.rule]]\nmodels = [\"mini\"]\n\
-             custom = {{ support = [\"refund\"] }}"
-        ),
     ];
     for case in cases {
         let findings = wrong(&format!("{SOUND}{case}"));
@@ -678,4 +673,32 @@ fn rules_that_cannot_work_are_told_with_their_line() {
     says("[[guard.pattern]]\npattern = 'a*'", "matches the empty text");
     says("[[guard.rule]]\nid = \"a\"", "looks for something");
     says("[[guard.rule]]\nid = \"a\"\nwords = [\"x\"]\naction = \"note\"", "write it into `note`");
+}
+
+#[test]
+fn a_classifier_of_ones_own_must_be_there_and_know_its_classes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let described = r#"{"labels":["refund","delivery"]}"#;
+    std::fs::write(folder.path().join("own.json"), described).expect("written");
+    let config = |dir: &str, name: &str, class: &str| {
+        format!(
+            "{SOUND}[classify]\ncustom = {{ support = \"{dir}\" }}\n[[policy]]\nid = \"default\"\n\
+             strategy = \"fixed\"\nmodels = [\"mini\"]\n[[policy.rule]]\nmodels = [\"mini\"]\n\
+             custom = {{ {name} = [\"{class}\"] }}\n"
+        )
+    };
+    let there = folder.path().display().to_string();
+    let sound = sound(&config(&there, "support", "refund"));
+    let rule = &sound.policies.values().next().expect("one").rules[0];
+    assert_eq!(rule.custom["support"], ["refund"]);
+    assert_eq!(sound.classify.custom["support"], folder.path());
+    for (written, said) in [
+        (config(&there, "support", "refunt"), "no class `refunt`; known: `refund`"),
+        (config(&there, "suport", "refund"), "no classifier `suport` in [classify] custom"),
+        (config("nowhere", "support", "refund"), "`nowhere` holds no classifier"),
+    ] {
+        let findings = wrong(&written);
+        assert_eq!(findings.len(), 1, "{findings:#?}");
+        assert!(findings[0].contains(said), "{findings:#?}");
+    }
 }

@@ -1,7 +1,7 @@
 //! That it learns what the rows say, and nothing from what they do not.
 
 use crate::classify::Input;
-use crate::classify::heads::decode;
+use crate::classify::heads::{Calibration, Shares, decode};
 
 use super::*;
 
@@ -42,7 +42,8 @@ fn it_carries_what_it_learnt_to_other_words() {
         ("summarize the handbook", TaskKind::Summarization),
     ] {
         let logits = model.logits(&features(&Input::text(text)));
-        let found = decode(&logits, &Default::default(), "fast").classification;
+        let calibration = Calibration::default();
+        let found = decode(&Shares::of(&logits, &calibration), &calibration, "fast");
         assert_eq!(found.task, task, "{text}");
     }
 }

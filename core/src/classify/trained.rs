@@ -1,0 +1,357 @@
+//! Two trained stages, one answer.
+//!
+//! [`Trained::classify`] asks the fast stage; where that is not sure, the deep one decides.
+//! [`Trained::scan`] looks through every text of a request for attacks and names. Long texts are
+//! read at head, tail and in windows, what was read lately is remembered, and what cannot be read
+//! is marked unsure instead of guessed. Knows nothing of zones, guards or models. Start reading at
+//! [`Trained::classify`].
+
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Instant;
+
+use lru::LruCache;
+
+use crate::classify::deep::{Deep, DeepError, DeepFiles};
+use crate::classify::fast::{Fast, FastError, features};
+use crate::classify::heads::{
+    Calibration, EntitySpan, Head, HeadsFile, Logits, Shares, decode, likeliest,
+};
+use crate::classify::plain::{is_noise, plain};
+use crate::classify::{Classifier, Input, language};
+use crate::trace::Classification;
+
+#[cfg(test)]
+mod tests;
+
+/// The files of a trained classifier, as bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'f> {
+    /// `heads.json`: [`HeadsFile`].
+    pub heads: &'f [u8],
+    /// `fast.safetensors`.
+    pub fast: &'f [u8],
+    /// The deep stage's; without it the fast stage answers alone.
+    pub deep: Option<DeepFiles<'f>>,
+}
+
+/// Why a classifier could not be loaded. The rules take over, and `doctor` says so.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// `heads.json` is no JSON of this version, or holds numbers that cannot be used.
+    #[error("heads.json of the classifier is damaged: {0}")]
+    Heads(String),
+    /// The fast stage's weights.
+    #[error("fast.safetensors of the classifier cannot be used")]
+    Fast(#[from] FastError),
+    /// The deep stage's files.
+    #[error("the encoder of the classifier cannot be used")]
+    Deep(#[from] DeepError),
+}
+
+/// A trained classifier. Share it: it remembers what it read lately.
+pub struct Trained {
+    fast: Fast,
+    heads: HeadsFile,
+    deep: Option<Deep>,
+    recent: Mutex<LruCache<u64, Arc<Read>>>,
+    hasher: RandomState,
+}
+
+impl std::fmt::Debug for Trained {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trained").field("deep", &self.deep.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// What the stages said about one text; holds no text.
+#[derive(Debug, Clone)]
+struct Read {
+    shares: Shares,
+    entities: Vec<EntitySpan>,
+    is_deep: bool,
+}
+
+/// What stands in the texts of a request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scan {
+    /// The highest probability of an attack in any of them, 0…1.
+    pub injection: f32,
+    /// Names and places, for each text.
+    pub entities: Vec<Vec<EntitySpan>>,
+}
+
+/// How many answers are remembered: a few hundred bytes each.
+const REMEMBERED: usize = 2_048;
+
+/// What ships inside the program.
+pub static SHIPPED: LazyLock<Result<Arc<Trained>, LoadError>> =
+    LazyLock::new(|| Trained::load(&shipped_files()).map(Arc::new));
+
+/// The bytes that ship. An encoder file that is empty stands for one that is not there.
+fn shipped_files() -> Files<'static> {
+    Files {
+        heads: include_bytes!("../../../assets/classifier/heads.json"),
+        fast: include_bytes!("../../../assets/classifier/fast.safetensors"),
+        deep: crate::classify::deep::shipped(),
+    }
+}
+
+impl Trained {
+    /// Loads a classifier from its files.
+    ///
+    /// # Errors
+    /// [`LoadError`] says which file is damaged.
+    pub fn load(files: &Files<'_>) -> Result<Self, LoadError> {
+        let heads: HeadsFile = serde_json::from_slice(files.heads)
+            .map_err(|error| LoadError::Heads(error.to_string()))?;
+        if heads.version != 1 {
+            return Err(LoadError::Heads(format!("version {} is not known", heads.version)));
+        }
+        let calibrations = [Some(heads.fast), heads.deep];
+        if !calibrations.iter().flatten().all(Calibration::is_sound) {
+            return Err(LoadError::Heads("a number is out of range".to_owned()));
+        }
+        let deep = files.deep.map(|files| Deep::load(&files)).transpose()?;
+        if deep.is_some() && heads.deep.is_none() {
+            return Err(LoadError::Heads("there is no calibration of the encoder".to_owned()));
+        }
+        Ok(Trained {
+            fast: Fast::from_bytes(files.fast)?,
+            heads,
+            deep,
+            recent: Mutex::new(LruCache::new(
+                NonZeroUsize::new(REMEMBERED).unwrap_or(NonZeroUsize::MIN),
+            )),
+            hasher: RandomState::new(),
+        })
+    }
+
+    /// The same without the deep stage: for `mode = "fast"`, and for everything that must be
+    /// quick.
+    pub fn without_deep(&self) -> Self {
+        Trained {
+            fast: self.fast.clone(),
+            heads: self.heads,
+            deep: None,
+            recent: Mutex::new(LruCache::new(NonZeroUsize::MIN)),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Whether an answer takes microseconds, so that nobody needs to wait aside for it.
+    pub fn is_quick(&self) -> bool {
+        self.deep.is_none()
+    }
+
+    /// What kind of work a request is.
+    pub fn classify(&self, input: &Input) -> Classification {
+        let began = Instant::now();
+        let (read, calibration, stage) = self.read(input);
+        let mut found = decode(&read, &calibration, stage);
+        found.unsure |= is_noise(&input.text);
+        let lower: String = input.text.chars().take(600).flat_map(char::to_lowercase).collect();
+        if let Some(language) = language::by_script(&lower) {
+            // Neither stage has learnt to read it.
+            found.language = language.to_owned();
+            found.unsure = true;
+        } else if !lower.chars().any(char::is_alphabetic) {
+            found.language = "und".to_owned();
+        }
+        found.micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        found
+    }
+
+    fn read(&self, input: &Input) -> (Shares, Calibration, &'static str) {
+        let fast = self.fast_shares(input);
+        let Some(deep) = self.deep.as_ref().filter(|_| !self.is_sure(&fast)) else {
+            return (fast, self.heads.fast, "fast");
+        };
+        let text = plain(&input.text);
+        let calibration = self.heads.deep.unwrap_or(self.heads.fast);
+        let Some(read) = self.deep_read(deep, &text, &input.context()) else {
+            // The deep stage has too much to do, or failed: the fast answer, and the safer side.
+            let unsure = Calibration { sure_task: 1.0, ..self.heads.fast };
+            return (fast, unsure, "fast");
+        };
+        let shares = self.with_windows(deep, &text, read.shares.mixed(&fast, self.heads.share));
+        (shares, calibration, "deep")
+    }
+
+    /// The fast stage's opinion. What may raise the level or be an attack anywhere in a long
+    /// text counts, so that nothing is silently cut.
+    fn fast_shares(&self, input: &Input) -> Shares {
+        let plain_text = plain(&input.text);
+        let tidied;
+        let input = match &plain_text {
+            std::borrow::Cow::Borrowed(_) => input,
+            std::borrow::Cow::Owned(text) => {
+                tidied = Input { text: text.clone(), ..input.clone() };
+                &tidied
+            }
+        };
+        let logits = self.fast.logits(&features(input)).with_length(&input.text);
+        let mut shares = Shares::of(&logits, &self.heads.fast);
+        for window in middle_windows(&input.text, WINDOW, MOST_WINDOWS) {
+            let part = Shares::of(&self.window_logits(window), &self.heads.fast);
+            raise(&mut shares, &part);
+        }
+        shares
+    }
+
+    fn window_logits(&self, window: &str) -> Logits {
+        self.fast.logits(&features(&Input::text(window)))
+    }
+
+    fn is_sure(&self, shares: &Shares) -> bool {
+        let alone = &self.heads.alone;
+        likeliest(shares.head(Head::Task)).1 >= alone.task
+            && likeliest(shares.head(Head::Sensitivity)).1 >= alone.sensitivity
+            && (shares.injection() - 0.5).abs() >= alone.injection
+    }
+
+    /// The deep stage on one text with what stood before it; `None` where it gave no answer.
+    fn deep_read(&self, deep: &Deep, text: &str, context: &str) -> Option<Arc<Read>> {
+        let key = self.hasher.hash_one((text, context));
+        if let Some(read) = self.remembered(key) {
+            return Some(read);
+        }
+        let seen = deep.read(&[(text, context)])?.pop()?;
+        let calibration = self.heads.deep.unwrap_or(self.heads.fast);
+        let read = Arc::new(Read {
+            shares: Shares::of(&seen.logits, &calibration),
+            entities: seen.entities,
+            is_deep: true,
+        });
+        self.remember(key, read.clone());
+        Some(read)
+    }
+
+    /// A long text's windows between head and tail, for what must not be missed there.
+    fn with_windows(&self, deep: &Deep, text: &str, mut shares: Shares) -> Shares {
+        for window in middle_windows(text, DEEP_WINDOW, MOST_DEEP_WINDOWS) {
+            if let Some(read) = self.deep_read(deep, window, "") {
+                raise(&mut shares, &read.shares);
+            }
+        }
+        shares
+    }
+
+    fn remembered(&self, key: u64) -> Option<Arc<Read>> {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.get(&key).cloned()
+    }
+
+    fn remember(&self, key: u64, read: Arc<Read>) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.put(key, read);
+    }
+
+    /// Looks through every text for attacks, and where there is a deep stage for names.
+    pub fn scan(&self, texts: &[String]) -> Scan {
+        let mut scan = Scan::default();
+        for text in texts {
+            let (injection, entities) = self.scan_text(text);
+            scan.injection = scan.injection.max(injection);
+            scan.entities.push(entities);
+        }
+        scan
+    }
+
+    fn scan_text(&self, text: &str) -> (f32, Vec<EntitySpan>) {
+        if is_noise(text) {
+            return (0.0, Vec::new());
+        }
+        let fast = self.fast_shares(&Input::text(text)).injection();
+        let Some(deep) = &self.deep else { return (fast, Vec::new()) };
+        let mut entities: Vec<EntitySpan> = Vec::new();
+        let mut injection = 0.0_f32;
+        let mut answered = false;
+        for (from, window) in all_windows(text, DEEP_WINDOW, MOST_SCANNED) {
+            let Some(read) = self.deep_read(deep, window, "") else { continue };
+            answered |= read.is_deep;
+            let own = read.shares.injection();
+            let is_whole = window.len() == text.len();
+            injection = injection.max(if is_whole { own } else { far(own) });
+            let moved = read.entities.iter().map(|entity| EntitySpan {
+                start: entity.start + from,
+                end: entity.end + from,
+                ..*entity
+            });
+            entities.extend(moved);
+        }
+        let share = self.heads.share;
+        match answered {
+            true => (injection * (1.0 - share) + fast * share, entities),
+            false => (fast, entities),
+        }
+    }
+}
+
+impl Classifier for Trained {
+    fn classify(&self, input: &Input) -> Classification {
+        Trained::classify(self, input)
+    }
+}
+
+/// Bytes of a window of the fast stage, and how many are read at most: a megabyte whole.
+const WINDOW: usize = 1_800;
+const MOST_WINDOWS: usize = 640;
+/// Bytes of a window of the deep stage: about 200 tokens of German.
+const DEEP_WINDOW: usize = 800;
+/// How many windows of a long text the deep stage reads for the classification …
+const MOST_DEEP_WINDOWS: usize = 4;
+/// … and for names: some ten pages of text. Beyond that the rules look alone.
+const MOST_SCANNED: usize = 48;
+/// Shorter texts have no middle: the stages read them whole.
+const WHOLE: usize = 5_000;
+
+/// One window of many is believed only where it is very sure: among six hundred, some are one in
+/// a hundred by chance.
+const VERY_SURE: f32 = 0.9;
+
+fn far(probability: f32) -> f32 {
+    if probability >= VERY_SURE { probability } else { probability.min(0.5) }
+}
+
+/// Raises level and attack by what one window says.
+fn raise(shares: &mut Shares, window: &Shares) {
+    if window.injection() > shares.injection().max(VERY_SURE) {
+        shares.take(Head::Injection, window);
+    }
+    let (level, share) = likeliest(window.head(Head::Sensitivity));
+    let (own, _) = likeliest(shares.head(Head::Sensitivity));
+    if level > own && share >= VERY_SURE {
+        shares.take(Head::Sensitivity, window);
+    }
+}
+
+/// Windows of a long text's middle, evenly spread where they are too many.
+fn middle_windows(text: &str, size: usize, most: usize) -> Vec<&str> {
+    if text.len() <= WHOLE {
+        return Vec::new();
+    }
+    let windows: Vec<(usize, &str)> = all_windows(text, size, usize::MAX);
+    let step = windows.len().div_ceil(most).max(1);
+    windows.into_iter().step_by(step).map(|(_, window)| window).collect()
+}
+
+/// The whole text in pieces that end between words where that is possible.
+fn all_windows(text: &str, size: usize, most: usize) -> Vec<(usize, &str)> {
+    let mut windows = Vec::new();
+    let mut from = 0;
+    while from < text.len() && windows.len() < most {
+        let mut to = text.floor_char_boundary((from + size).min(text.len()));
+        if to < text.len() {
+            let space = text[from..to].rfind(char::is_whitespace).filter(|at| *at > size / 2);
+            to = space.map_or(to, |at| from + at + 1);
+            while !text.is_char_boundary(to) {
+                to += 1;
+            }
+        }
+        windows.push((from, &text[from..to]));
+        from = to;
+    }
+    windows
+}
