@@ -118,7 +118,7 @@ fn believed(root: Section<'_>, reader: &Reader<'_>, base_dir: &Path, today: Date
         policies::policies(root.sections("policy"), reader, &models, &classifiers, &mut warnings);
     let grants = policies::grants(root.sections("grant"), reader, &models);
     let zones = zones(root.section("sensitivity"), &mut warnings);
-    let guard = guard(root.section("guard"), reader);
+    let guard = guard(root.section("guard"), reader, &classifiers);
     let budget = budget(root.section("budget"));
     later_issues(&root);
     root.finish();
@@ -400,7 +400,11 @@ fn zones(section: Option<Section<'_>>, warnings: &mut Vec<Finding>) -> ZoneRules
     rules
 }
 
-fn guard(section: Option<Section<'_>>, reader: &Reader<'_>) -> GuardConfig {
+fn guard(
+    section: Option<Section<'_>>,
+    reader: &Reader<'_>,
+    classifiers: &own::Classifiers,
+) -> GuardConfig {
     let mut guard = GuardConfig::default();
     let Some(section) = section else { return guard };
     if section.is_table("pii") {
@@ -423,7 +427,7 @@ fn guard(section: Option<Section<'_>>, reader: &Reader<'_>) -> GuardConfig {
     if let Some(action) = section.word("injection", InjectionAction::ALL) {
         guard.injection = action.value;
     }
-    guards::lists(&section, reader, &mut guard);
+    guards::lists(&section, reader, classifiers, &mut guard);
     section.finish();
     guard
 }

@@ -2,8 +2,9 @@
 //!
 //! Knows nothing of how a guard looks at a text; a pattern that does not compile never reaches it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use crate::config::check::own::{self, Classifiers};
 use crate::config::file::{Located, Reader, Section, list, nearest};
 use crate::config::{
     GuardConfig, GuardRule, OutputAction, OwnPattern, PII_KINDS, Pattern, RuleAction, RuleSide,
@@ -12,7 +13,12 @@ use crate::ids::{Group, UseCase};
 use crate::reply::Words;
 
 /// Reads `leave`, `[[guard.pattern]]`, `[[guard.rule]]` and `[guard.output]`.
-pub fn lists(section: &Section<'_>, reader: &Reader<'_>, guard: &mut GuardConfig) {
+pub fn lists(
+    section: &Section<'_>,
+    reader: &Reader<'_>,
+    classifiers: &Classifiers,
+    guard: &mut GuardConfig,
+) {
     if let Some(kinds) = section.texts("leave") {
         let known = kinds.into_iter().filter(|kind| is_kind(kind, reader));
         guard.leave = known.map(|kind| kind.value).collect();
@@ -28,7 +34,7 @@ pub fn lists(section: &Section<'_>, reader: &Reader<'_>, guard: &mut GuardConfig
     }
     let mut known = BTreeSet::new();
     for written in section.sections("rule") {
-        if let Some(rule) = rule(&written, reader, &mut known) {
+        if let Some(rule) = rule(&written, reader, classifiers, &mut known) {
             guard.rules.push(rule);
         }
         written.finish();
@@ -50,6 +56,7 @@ pub fn lists(section: &Section<'_>, reader: &Reader<'_>, guard: &mut GuardConfig
 fn rule(
     section: &Section<'_>,
     reader: &Reader<'_>,
+    classifiers: &Classifiers,
     known: &mut BTreeSet<String>,
 ) -> Option<GuardRule> {
     let id = section.required_text("id")?;
@@ -72,14 +79,13 @@ fn rule(
     if !words.is_empty() {
         patterns.extend(Pattern::new(&any_word(&words)).ok());
     }
-    section.not_yet("custom", "a classifier of one's own", "einen eigenen Klassifikator");
-    let custom = BTreeMap::new();
+    let custom = own::condition(section.section("custom"), reader, classifiers);
     if patterns.is_empty() && custom.is_empty() {
         section.wrong(
             "words",
             Words::new(
-                "a rule looks for something: give it `words` or `patterns`",
-                "eine Regel sucht etwas: bitte `words` oder `patterns` angeben",
+                "a rule looks for something: give it `words`, `patterns` or `custom`",
+                "eine Regel sucht etwas: bitte `words`, `patterns` oder `custom` angeben",
             ),
         );
     }
