@@ -1,5 +1,5 @@
-//! The encoder as a candle graph: f32 on the CPU, the same on CUDA and Metal, and what training
-//! runs on.
+//! The encoder as a candle graph: f32 on the CPU, f32 or f16 on CUDA and Metal, and what
+//! training runs on.
 //!
 //! Knows nothing of text. On a CPU each text is computed at its own length; on a device that
 //! wants one big launch the batch is padded and the padding masked.
@@ -39,7 +39,7 @@ pub struct Batch {
     pub types: Tensor,
     /// Rows of the shape embeddings, u32.
     pub shapes: Tensor,
-    /// 1 for a token, 0 for padding, in the model's float type.
+    /// 1 for a token, 0 for padding, f32.
     pub mask: Tensor,
     /// Whether any place is padded.
     padded: bool,
@@ -56,7 +56,7 @@ impl Graph {
         let layers = (0..config.layers)
             .map(|index| Layer::new(config, encoder.pp(index)))
             .collect::<Result<_, _>>()?;
-        let heads = weights.pp("heads");
+        let heads = weights.pp("heads").to_dtype(DType::F32);
         let head = |name, inputs, outputs| -> candle_core::Result<Option<Linear>> {
             if outputs == 0 {
                 return Ok(None);
@@ -113,10 +113,10 @@ impl Graph {
         let hidden = self.hidden(&batch)?;
         let pooled = self.pool(&hidden, &batch)?;
         let classes: Option<Vec<Vec<f32>>> =
-            self.class_logits(&pooled)?.map(|t| t.to_dtype(DType::F32)?.to_vec2()).transpose()?;
+            self.class_logits(&pooled)?.map(|logits| logits.to_vec2()).transpose()?;
         let tags: Option<Vec<Vec<Vec<f32>>>> =
-            self.tag_logits(&hidden)?.map(|t| t.to_dtype(DType::F32)?.to_vec3()).transpose()?;
-        let pooled: Vec<Vec<f32>> = pooled.to_dtype(DType::F32)?.to_vec2()?;
+            self.tag_logits(&hidden)?.map(|logits| logits.to_vec3()).transpose()?;
+        let pooled: Vec<Vec<f32>> = pooled.to_vec2()?;
 
         let (mut classes, mut tags) = (classes.unwrap_or_default(), tags.unwrap_or_default());
         let output = |(index, (tokens, pooled)): (usize, (&&Tokens, Vec<f32>))| {
@@ -150,12 +150,12 @@ impl Graph {
             ids: laid(&|tokens, at| tokens.ids[at])?,
             types: laid(&|tokens, at| u32::from(tokens.types[at]))?,
             shapes: laid(&|tokens, at| u32::from(tokens.shapes[at]))?,
-            mask: laid(&|_, _| 1)?.to_dtype(self.embeddings.words.embeddings().dtype())?,
+            mask: laid(&|_, _| 1)?.to_dtype(DType::F32)?,
             padded: texts.iter().any(|tokens| tokens.len() < longest),
         })
     }
 
-    /// What stands for each token after the last layer: `(texts, longest, width)`.
+    /// What stands for each token after the last layer: `(texts, longest, width)`, f32.
     ///
     /// # Errors
     /// What the device says.
@@ -163,14 +163,16 @@ impl Graph {
         let mut hidden = self.embeddings.forward(batch, self.training)?;
         let bias = if batch.padded {
             // 0 where there is text, far below zero where there is none: (texts, 1, 1, longest).
-            Some(batch.mask.affine(-MASKED, MASKED)?.unsqueeze(1)?.unsqueeze(1)?)
+            let bias = batch.mask.affine(-MASKED, MASKED)?.unsqueeze(1)?.unsqueeze(1)?;
+            Some(bias.to_dtype(hidden.dtype())?)
         } else {
             None
         };
         for layer in &self.layers {
             hidden = layer.forward(&hidden, bias.as_ref(), self.training)?;
         }
-        Ok(hidden)
+        // The heads read f32 whatever the layers are: a sum over hundreds of tokens wants it.
+        Ok(hidden.to_dtype(DType::F32)?)
     }
 
     /// Mean and maximum over the tokens, side by side: `(texts, 2 × width)`.

@@ -4,17 +4,26 @@
 //! of raw scores. What the columns mean, how they are calibrated and when to be unsure is decided
 //! by whoever asks; nothing here knows labels, files or threads.
 
+use bytes::Bytes;
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
 
+pub mod device;
 pub mod entities;
 pub mod graph;
+pub mod int8;
+pub mod quantize;
+mod rows;
 pub mod tokenizer;
 
+#[cfg(test)]
+mod rows_tests;
 #[cfg(test)]
 mod tests;
 
 pub use graph::Graph;
+pub use int8::Int8;
+pub use quantize::{Weights, quantize};
 pub use tokenizer::{Tokenizer, Tokens};
 
 /// The shape of the model, as `encoder.json` holds it. Hugging Face's names for the same things
@@ -94,6 +103,20 @@ impl Config {
         }
         Ok(())
     }
+
+    /// Whether every number of a text has its row in the tables.
+    fn fits(&self, tokens: &Tokens) -> Result<(), EncoderError> {
+        if tokens.len() > self.positions {
+            return Err(EncoderError::TooLong { tokens: tokens.len(), most: self.positions });
+        }
+        let is_known = tokens.ids.iter().all(|&id| (id as usize) < self.vocabulary)
+            && tokens.types.iter().all(|&of| usize::from(of) < self.types)
+            && tokens.shapes.iter().all(|&of| self.shapes == 0 || usize::from(of) < self.shapes);
+        if is_known {
+            return Ok(());
+        }
+        Err(EncoderError::Shape("the vocabulary has more pieces than the model".to_owned()))
+    }
 }
 
 /// What one forward pass says about one text: raw scores, before any calibration.
@@ -116,6 +139,12 @@ pub enum EncoderError {
     /// The vocabulary is no WordPiece vocabulary.
     #[error("the classifier's vocabulary is damaged: {0}")]
     Vocabulary(String),
+    /// The weights are no safetensors file.
+    #[error("the classifier's weights are damaged")]
+    Weights(#[from] safetensors::SafeTensorError),
+    /// Two matrices do not fit: a mistake of ours.
+    #[error("the classifier's model could not be run")]
+    Multiply(#[from] rten_gemm::GemmError),
     /// A tensor is missing or of the wrong shape, or the device failed.
     #[error("the classifier's model could not be loaded or run")]
     Tensor(#[from] candle_core::Error),
@@ -130,37 +159,75 @@ pub enum EncoderError {
 }
 
 /// A loaded model on one device.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Encoder {
-    graph: Graph,
+    model: Model,
+}
+
+#[derive(Debug)]
+enum Model {
+    Graph(Box<Graph>),
+    Int8(Box<Int8>),
 }
 
 impl Encoder {
-    /// Loads weights in safetensors format onto a device.
+    /// Loads weights in safetensors format onto a device: what [`quantize()`] made, or plain f32.
+    ///
+    /// On a CPU int8 weights stay int8 and what is inside the binary is not copied twice. A GPU
+    /// gets them as f16, which it multiplies faster than anything else that it has everywhere.
     ///
     /// # Errors
     /// [`EncoderError`] when the file is damaged or does not fit the shape.
-    pub fn load(config: &Config, weights: &[u8], device: &Device) -> Result<Self, EncoderError> {
+    pub fn load(
+        config: &Config,
+        weights: impl Into<Bytes>,
+        device: &Device,
+    ) -> Result<Self, EncoderError> {
         config.check()?;
-        let weights = VarBuilder::from_slice_safetensors(weights, DType::F32, device)?;
-        Ok(Encoder { graph: Graph::new(config, weights)? })
+        let weights = Weights::read(weights.into())?;
+        let float = if device.is_cpu() { DType::F32 } else { DType::F16 };
+        let model = match (weights.are_int8(), device.is_cpu()) {
+            (true, true) => Model::Int8(Box::new(Int8::load(config, &weights)?)),
+            (true, false) => {
+                let tensors = weights.widened(config, device)?;
+                let weights = VarBuilder::from_tensors(tensors, float, device);
+                Model::Graph(Box::new(Graph::new(config, weights)?))
+            }
+            (false, _) => {
+                let weights = VarBuilder::from_slice_safetensors(weights.file(), float, device)?;
+                Model::Graph(Box::new(Graph::new(config, weights)?))
+            }
+        };
+        Ok(Encoder { model })
     }
 
     /// The shape it was loaded with.
     pub fn config(&self) -> &Config {
-        self.graph.config()
+        match &self.model {
+            Model::Graph(graph) => graph.config(),
+            Model::Int8(int8) => int8.config(),
+        }
+    }
+
+    /// What computes, for `doctor` and benchmarks: the instructions on a CPU, else `candle`.
+    pub fn computes_by(&self) -> String {
+        match &self.model {
+            Model::Graph(_) => "candle".to_owned(),
+            Model::Int8(int8) => int8.instructions(),
+        }
     }
 
     /// Reads several texts in one go and answers in their order. An empty batch gives an empty
     /// answer; so does a text without tokens.
     ///
     /// # Errors
-    /// [`EncoderError::TooLong`] before anything is computed, or what the device says.
+    /// [`EncoderError::TooLong`] and [`EncoderError::Shape`] before anything is computed, or
+    /// what the device says.
     pub fn forward(&self, batch: &[&Tokens]) -> Result<Vec<Output>, EncoderError> {
-        let most = self.config().positions;
-        if let Some(long) = batch.iter().find(|tokens| tokens.len() > most) {
-            return Err(EncoderError::TooLong { tokens: long.len(), most });
+        batch.iter().try_for_each(|tokens| self.config().fits(tokens))?;
+        match &self.model {
+            Model::Graph(graph) => graph.forward(batch),
+            Model::Int8(int8) => int8.forward(batch),
         }
-        self.graph.forward(batch)
     }
 }

@@ -1,12 +1,15 @@
 //! The encoder on a small model of random numbers, and the tokenizer on a small vocabulary.
 
-use candle_core::{DType, Device};
-use candle_nn::{VarBuilder, VarMap};
+use candle_core::{DType, Device, Tensor};
+use candle_nn::VarBuilder;
 use proptest::prelude::*;
 
 use crate::classify::encoder::entities::{self, Entity};
+use crate::classify::encoder::quantize::tensors as tensors_of;
 use crate::classify::encoder::tokenizer::{CONTEXT, TEXT, shape, shape_of};
-use crate::classify::encoder::{Config, Encoder, EncoderError, Graph, Output, Tokenizer, Tokens};
+use crate::classify::encoder::{
+    Config, Encoder, EncoderError, Graph, Output, Tokenizer, Tokens, Weights, quantize,
+};
 
 const VOCABULARY: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nder\nkunde\nmull\n##er\n##s\nrechnung\n\
                           ##en\n.\n,\na\n##a\nn\n##n\n##1\n1\ne\n##e\nbayer\ngmbh\nliefert\nbitte\n";
@@ -28,14 +31,39 @@ pub(super) fn small() -> Config {
     }
 }
 
-/// Weights of a model that has never learned anything, in safetensors format.
+/// Weights of a model that has never learned anything, in safetensors format; the same each time.
 pub(super) fn random_weights(config: &Config) -> Vec<u8> {
-    let map = VarMap::new();
-    Graph::new(config, VarBuilder::from_varmap(&map, DType::F32, &Device::Cpu)).unwrap();
-    let data = map.data().lock().unwrap();
-    let tensors = data.iter().map(|(name, var)| (name.clone(), var.as_tensor().clone()));
-    let views: Vec<_> = tensors.collect();
-    safetensors::serialize(views.iter().map(|(name, tensor)| (name, tensor)), None).unwrap()
+    weights_with(config, |_| 1.0)
+}
+
+/// Weights as a trained model has them: most columns quiet, a few loud.
+fn realistic(config: &Config) -> Vec<u8> {
+    weights_with(config, |column| if column % 13 == 5 { 4.0 } else { 0.7 })
+}
+
+fn weights_with(config: &Config, gain: impl Fn(usize) -> f32) -> Vec<u8> {
+    let mut state = 1u64;
+    // The sum of four even numbers is nearly a normal one, of variance one third of four.
+    let mut next = || {
+        let mut even = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+        };
+        even() + even() + even() + even()
+    };
+    let mut tensors = Vec::new();
+    for (name, shape) in tensors_of(config) {
+        let columns = shape[shape.len() - 1];
+        let is_norm = name.contains("LayerNorm.weight");
+        let spread = if shape.len() == 2 { (columns as f32).sqrt().recip() } else { 0.05 };
+        let values: Vec<f32> = (0..shape.iter().product())
+            .map(|at| f32::from(u8::from(is_norm)) + next() * spread * gain(at % columns))
+            .collect();
+        tensors.push((name, Tensor::from_vec(values, shape, &Device::Cpu).unwrap()));
+    }
+    safetensors::serialize(tensors.iter().map(|(name, tensor)| (name, tensor)), None).unwrap()
 }
 
 fn tokenizer() -> Tokenizer {
@@ -57,7 +85,7 @@ fn words<'t>(tokens: &Tokens, text: &'t str) -> Vec<&'t str> {
 #[test]
 fn every_head_answers_with_its_own_width() {
     let config = small();
-    let encoder = Encoder::load(&config, &random_weights(&config), &Device::Cpu).unwrap();
+    let encoder = Encoder::load(&config, random_weights(&config), &Device::Cpu).unwrap();
     let tokens = tokenizer().encode("Der Kunde liefert.", "", 32).unwrap();
     let output = &encoder.forward(&[&tokens]).unwrap()[0];
     assert_eq!(output.classes.len(), 7);
@@ -70,7 +98,7 @@ fn every_head_answers_with_its_own_width() {
 fn an_answer_does_not_depend_on_who_shares_the_batch() {
     let config = small();
     let weights = random_weights(&config);
-    let graph = Encoder::load(&config, &weights, &Device::Cpu).unwrap();
+    let graph = Encoder::load(&config, weights.clone(), &Device::Cpu).unwrap();
     let tokenizer = tokenizer();
     let short = tokenizer.encode("Bitte", "", 32).unwrap();
     let long =
@@ -97,7 +125,7 @@ fn an_answer_does_not_depend_on_who_shares_the_batch() {
 #[test]
 fn an_empty_batch_and_a_text_without_tokens_are_answered() {
     let config = small();
-    let encoder = Encoder::load(&config, &random_weights(&config), &Device::Cpu).unwrap();
+    let encoder = Encoder::load(&config, random_weights(&config), &Device::Cpu).unwrap();
     assert!(encoder.forward(&[]).unwrap().is_empty());
     let none = Tokens::default();
     assert_eq!(encoder.forward(&[&none]).unwrap(), [Output::default()]);
@@ -106,7 +134,7 @@ fn an_empty_batch_and_a_text_without_tokens_are_answered() {
 #[test]
 fn more_tokens_than_positions_are_refused_by_number() {
     let config = small();
-    let encoder = Encoder::load(&config, &random_weights(&config), &Device::Cpu).unwrap();
+    let encoder = Encoder::load(&config, random_weights(&config), &Device::Cpu).unwrap();
     let long = tokenizer().encode(&"a ".repeat(200), "", 65).unwrap();
     assert_eq!(long.len(), 65);
     let refused = encoder.forward(&[&long]).unwrap_err();
@@ -118,12 +146,12 @@ fn a_damaged_file_is_an_error_and_no_panic() {
     let config = small();
     let weights = random_weights(&config);
     for cut in [0, 7, 100, weights.len() - 1] {
-        assert!(Encoder::load(&config, &weights[..cut], &Device::Cpu).is_err());
+        assert!(Encoder::load(&config, weights[..cut].to_vec(), &Device::Cpu).is_err());
     }
     let other = Config { width: 36, ..config.clone() };
-    assert!(Encoder::load(&other, &weights, &Device::Cpu).is_err());
+    assert!(Encoder::load(&other, weights.clone(), &Device::Cpu).is_err());
     let odd = Config { heads: 5, ..config };
-    let said = Encoder::load(&odd, &weights, &Device::Cpu).unwrap_err().to_string();
+    let said = Encoder::load(&odd, weights.clone(), &Device::Cpu).unwrap_err().to_string();
     assert!(said.contains("5 heads do not share a width of 32"), "{said}");
 }
 
@@ -227,6 +255,101 @@ fn tags_become_spans_of_the_text() {
     assert!(found.iter().all(|entity| entity.probability > 0.99));
     assert!(entities::decode(&tokens, &[], 5).is_empty());
     assert!(entities::decode(&tokens, &logits, 0).is_empty());
+}
+
+/// How alike two lists of numbers point, −1…1.
+fn cosine(left: &[f32], right: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
+    dot(left, right) / (dot(left, left) * dot(right, right)).sqrt()
+}
+
+#[test]
+fn int8_answers_as_f32_does() {
+    // Odd sizes, so that no row is a whole number of vectors.
+    let config = Config { width: 100, feed_forward: 204, layers: 4, ..small() };
+    let weights = realistic(&config);
+    let exact = Encoder::load(&config, weights.clone(), &Device::Cpu).unwrap();
+    let bytes = Encoder::load(&config, quantize(&config, &weights).unwrap(), &Device::Cpu).unwrap();
+    assert_ne!(bytes.computes_by(), "candle");
+    let tokenizer = tokenizer();
+    let texts = ["Bitte", "Der Kunde Müller liefert.", &"a Bayer n ".repeat(40), "11 €"];
+    let texts: Vec<Tokens> =
+        texts.iter().map(|text| tokenizer.encode(text, "der n", 64).unwrap()).collect();
+    let batch: Vec<&Tokens> = texts.iter().collect();
+    let (exact, bytes) = (exact.forward(&batch).unwrap(), bytes.forward(&batch).unwrap());
+    for (exact, bytes) in exact.iter().zip(&bytes) {
+        for (exact, bytes) in [
+            (&exact.classes, &bytes.classes),
+            (&exact.tags, &bytes.tags),
+            (&exact.pooled, &bytes.pooled),
+        ] {
+            assert_eq!(exact.len(), bytes.len());
+            assert!(cosine(exact, bytes) > 0.99, "{}", cosine(exact, bytes));
+        }
+    }
+}
+
+#[test]
+fn int8_answers_do_not_depend_on_who_shares_the_batch() {
+    let config = small();
+    let weights = quantize(&config, &random_weights(&config)).unwrap();
+    let encoder = Encoder::load(&config, weights, &Device::Cpu).unwrap();
+    let tokenizer = tokenizer();
+    let texts: Vec<Tokens> = (1..20)
+        .map(|words| tokenizer.encode(&"Bayer ".repeat(words * 3), "", 64).unwrap())
+        .chain([Tokens::default()])
+        .collect();
+    let batch: Vec<&Tokens> = texts.iter().collect();
+    let together = encoder.forward(&batch).unwrap();
+    for (text, together) in texts.iter().zip(&together) {
+        close(&encoder.forward(&[text]).unwrap()[0], together);
+    }
+}
+
+#[test]
+fn a_gpu_gets_what_the_cpu_has() {
+    let config = small();
+    let file = quantize(&config, &random_weights(&config)).unwrap();
+    let bytes = Encoder::load(&config, file.clone(), &Device::Cpu).unwrap();
+    let widened = Weights::read(file.into()).unwrap().widened(&config, &Device::Cpu).unwrap();
+    let text = tokenizer().encode("Der Kunde Müller, Bayer GmbH", "", 32).unwrap();
+    let expected = &bytes.forward(&[&text]).unwrap()[0];
+    for float in [DType::F32, DType::F16] {
+        let weights = VarBuilder::from_tensors(widened.clone(), float, &Device::Cpu);
+        let graph = Graph::new(&config, weights).unwrap();
+        let output = &graph.forward_together(&[&text, &Tokens::default()]).unwrap()[0];
+        assert!(cosine(&expected.classes, &output.classes) > 0.99);
+        assert!(cosine(&expected.tags, &output.tags) > 0.99);
+    }
+}
+
+#[test]
+fn the_same_weights_give_the_same_file_and_a_wrong_one_is_named() {
+    let config = small();
+    let weights = random_weights(&config);
+    let file = quantize(&config, &weights).unwrap();
+    assert_eq!(file, quantize(&config, &weights).unwrap());
+    assert!(file.len() * 5 < weights.len() * 2, "{} and {}", file.len(), weights.len());
+
+    let more = Config { layers: 3, ..config.clone() };
+    let said = quantize(&more, &weights).unwrap_err().to_string();
+    assert!(said.contains("encoder.layer.2.attention.self.query.weight is missing"), "{said}");
+    for cut in [0, 9, file.len() / 2, file.len() - 1] {
+        assert!(Encoder::load(&config, file[..cut].to_vec(), &Device::Cpu).is_err());
+    }
+    let wider = Config { vocabulary: config.vocabulary + 1, ..config };
+    let said = Encoder::load(&wider, file, &Device::Cpu).unwrap_err().to_string();
+    assert!(said.contains("word_embeddings"), "{said}");
+}
+
+#[test]
+fn a_piece_that_the_model_does_not_know_is_refused() {
+    let config = small();
+    let weights = quantize(&config, &random_weights(&config)).unwrap();
+    let encoder = Encoder::load(&config, weights, &Device::Cpu).unwrap();
+    let mut text = tokenizer().encode("Bitte", "", 32).unwrap();
+    text.ids[1] = u32::try_from(config.vocabulary).unwrap();
+    assert!(matches!(encoder.forward(&[&text]), Err(EncoderError::Shape(_))));
 }
 
 proptest! {
