@@ -7,6 +7,7 @@
 use crate::request::{ChatRequest, Sensitivity};
 use crate::trace::Classification;
 
+pub mod batch;
 mod cues;
 pub mod deep;
 pub mod encoder;
