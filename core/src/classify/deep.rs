@@ -77,7 +77,7 @@ impl Deep {
             return Err(DeepError::Heads { found: config.classes, wanted });
         }
         let tokenizer = Tokenizer::from_vocabulary(files.vocabulary)?;
-        let encoder = Arc::new(Encoder::load(&config, files.weights, &Device::Cpu)?);
+        let encoder = Arc::new(Encoder::load(&config, files.weights.to_vec(), &Device::Cpu)?);
         Ok(Deep { tokenizer, encoder })
     }
 
