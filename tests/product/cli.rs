@@ -34,7 +34,7 @@ async fn check_says_not_yet_to_what_is_not_built() {
 async fn commands_that_are_not_built_say_not_yet_and_exit_with_1() {
     let folder = TempDir::new().expect("a folder");
     let commands: [&[&str]; 8] = [
-        &["train", "--data", "x", "--out", "y"],
+        &["train", "--data", "x", "--out", "y", "--tune"],
         &["knowledge", "search", "text", "--as", "anna"],
         &["models", "impact", "mini"],
         &["models", "pause", "mini", "--reason", "x"],
@@ -71,6 +71,29 @@ async fn ask_streams_an_answer_and_explains_it() {
     assert_eq!(world.ledger()[3]["person"], "anna");
     world.cli(["ask", "Hello", "--as", "nobody"]).exits(1);
     world.cli(["ask", "Hello", "--model", "nothing"]).exits(1);
+}
+
+#[tokio::test]
+async fn a_classifier_of_ones_own_is_trained_tried_and_used_in_a_rule() {
+    let world = World::usual().await.quiet();
+    let lines: String = (0..60)
+        .map(|n| {
+            let (label, text) =
+                [("refund", "Geld zurück bitte"), ("delivery", "wo bleibt mein Paket")][n % 2];
+            format!("{}\n", json!({ "text": format!("{text} {n}"), "label": label }))
+        })
+        .collect();
+    world.write("tickets.jsonl", &lines);
+    let trained =
+        world.cli(["train", "--data", "tickets.jsonl", "--out", "support", "--json"]).success();
+    let scores: Value = serde_json::from_str(&trained.stdout).expect("JSON");
+    assert!(scores["accuracy"].as_f64().is_some_and(|share| share > 0.9), "{scores}");
+    let tried =
+        world.cli(["classify", "--classifier", "support", "Geld zurück bitte 99"]).success();
+    let row: Value = serde_json::from_str(&tried.stdout).expect("JSON");
+    assert_eq!(row["custom"]["label"], "refund");
+    let wrong = world.cli(["classify", "--classifier", "nowhere", "x"]).exits(1);
+    assert!(wrong.stderr.contains("stellwerk train"), "{}", wrong.stderr);
 }
 
 #[tokio::test]
