@@ -1,26 +1,28 @@
-//! The deep stage: the encoder with its tokenizer, from files to answers.
+//! The deep stage: the encoder with its tokenizer and its thread, from files to answers.
 //!
-//! Loads what ships or what a folder holds, and turns texts into logits and marked names. Knows
-//! nothing of calibration, windows or when it is asked.
+//! Loads what ships or what a folder holds onto a device, and turns texts into logits and marked
+//! names. Knows nothing of calibration, windows or when it is asked.
 
 use std::sync::Arc;
 
-use candle_core::Device;
+use bytes::Bytes;
 
+use crate::classify::batch::{BatchError, Batcher, Settings};
+use crate::classify::encoder::device::{self, DeviceError};
 use crate::classify::encoder::{
     Config, Encoder, EncoderError, Output, Tokenizer, Tokens, entities,
 };
 use crate::classify::heads::{Entity, EntitySpan, Logits};
 
 /// The encoder's files, as bytes.
-#[derive(Debug, Clone, Copy)]
-pub struct DeepFiles<'f> {
+#[derive(Debug, Clone)]
+pub struct DeepFiles {
     /// `encoder.json`: its shape.
-    pub config: &'f [u8],
+    pub config: Bytes,
     /// `encoder.safetensors`: its weights.
-    pub weights: &'f [u8],
+    pub weights: Bytes,
     /// `vocab.txt`: its vocabulary, one piece a line.
-    pub vocabulary: &'f [u8],
+    pub vocabulary: Bytes,
 }
 
 /// Why the encoder cannot be used.
@@ -40,6 +42,12 @@ pub enum DeepError {
     /// Weights or vocabulary.
     #[error(transparent)]
     Encoder(#[from] EncoderError),
+    /// The device that was asked for is not there.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The operating system gave no thread.
+    #[error("could not start the classifier's thread")]
+    Thread(#[source] std::io::Error),
 }
 
 /// What the encoder said about one text.
@@ -51,54 +59,61 @@ pub struct Seen {
     pub entities: Vec<EntitySpan>,
 }
 
-/// A loaded encoder.
+/// A loaded encoder with the thread that computes.
 #[derive(Debug)]
 pub struct Deep {
     tokenizer: Tokenizer,
-    encoder: Arc<Encoder>,
+    config: Config,
+    batcher: Batcher,
 }
 
 /// The encoder that ships inside the program, if one does: the recipe makes it, and a program
 /// built before that has the fast stage alone.
-pub fn shipped() -> Option<DeepFiles<'static>> {
+pub fn shipped() -> Option<DeepFiles> {
     None
 }
 
 impl Deep {
-    /// Loads an encoder.
+    /// Loads an encoder onto a device (`auto`, `cpu`, `cuda`, `metal`).
     ///
     /// # Errors
-    /// [`DeepError`] says which file is damaged.
-    pub fn load(files: &DeepFiles<'_>) -> Result<Self, DeepError> {
-        let config: Config = serde_json::from_slice(files.config)
+    /// [`DeepError`] says which file is damaged, or that the device is not there.
+    pub fn load(files: &DeepFiles, device: &str) -> Result<Self, DeepError> {
+        let config: Config = serde_json::from_slice(&files.config)
             .map_err(|error| DeepError::Config(error.to_string()))?;
         let wanted = crate::classify::heads::CLASSES;
         if config.classes != wanted {
             return Err(DeepError::Heads { found: config.classes, wanted });
         }
-        let tokenizer = Tokenizer::from_vocabulary(files.vocabulary)?;
-        let encoder = Arc::new(Encoder::load(&config, files.weights.to_vec(), &Device::Cpu)?);
-        Ok(Deep { tokenizer, encoder })
+        let device = device::open(device)?;
+        let tokenizer = Tokenizer::from_vocabulary(&files.vocabulary)?;
+        let encoder = Arc::new(Encoder::load(&config, files.weights.clone(), &device)?);
+        let settings = Settings::suited_to(&device);
+        let batcher = Batcher::start(encoder, settings).map_err(DeepError::Thread)?;
+        Ok(Deep { tokenizer, config, batcher })
     }
 
-    /// Reads texts with what stood before each; `None` where the device gave no answer.
+    /// Reads texts with what stood before each, and waits for the thread: not for the threads of
+    /// an async runtime. `None` where the queue is full or the device gave no answer.
     pub fn read(&self, texts: &[(&str, &str)]) -> Option<Vec<Seen>> {
-        let most = self.encoder.config().max_tokens;
+        let most = self.config.max_tokens;
         let tokens: Vec<Tokens> = texts
             .iter()
             .map(|(text, context)| self.tokenizer.encode(text, context, most))
             .collect::<Result<_, _>>()
             .ok()?;
-        let outputs = self.encoder.forward(&tokens.iter().collect::<Vec<_>>());
-        // The log has the cause once; the caller answers with the fast stage.
-        let outputs = outputs
-            .inspect_err(|error| tracing::warn!(%error, "the encoder could not read a text"))
-            .ok()?;
+        let outputs = self.outputs(tokens.clone()).inspect_err(told).ok()?;
         tokens.iter().zip(outputs).map(|(tokens, output)| self.seen(tokens, &output)).collect()
     }
 
+    fn outputs(&self, tokens: Vec<Tokens>) -> Result<Vec<Output>, BatchError> {
+        // The thread answers by itself, so that any way of waiting will do; this one also works
+        // where somebody tests on a runtime of one thread.
+        futures::executor::block_on(self.batcher.submit(tokens)?)
+    }
+
     fn seen(&self, tokens: &Tokens, output: &Output) -> Option<Seen> {
-        let found = entities::decode(tokens, &output.tags, self.encoder.config().tags);
+        let found = entities::decode(tokens, &output.tags, self.config.tags);
         let span = |entity: entities::Entity| {
             Some(EntitySpan {
                 kind: *Entity::ALL.get(entity.kind)?,
@@ -111,5 +126,15 @@ impl Deep {
             logits: Logits::from_slice(&output.classes)?,
             entities: found.into_iter().filter_map(span).collect(),
         })
+    }
+}
+
+/// Too much to do is told by a metric and the stage in the trace; what is broken is logged.
+fn told(error: &BatchError) {
+    match error {
+        BatchError::Full => metrics::counter!("stellwerk_classify_queue_full_total").increment(1),
+        BatchError::Stopped | BatchError::Failed(_) => {
+            tracing::warn!(%error, "the encoder gave no answer; the fast stage answers");
+        }
     }
 }

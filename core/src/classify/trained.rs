@@ -26,14 +26,14 @@ use crate::trace::Classification;
 mod tests;
 
 /// The files of a trained classifier, as bytes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Files<'f> {
     /// `heads.json`: [`HeadsFile`].
     pub heads: &'f [u8],
     /// `fast.safetensors`.
     pub fast: &'f [u8],
     /// The deep stage's; without it the fast stage answers alone.
-    pub deep: Option<DeepFiles<'f>>,
+    pub deep: Option<DeepFiles>,
 }
 
 /// Why a classifier could not be loaded. The rules take over, and `doctor` says so.
@@ -85,9 +85,25 @@ pub struct Scan {
 /// How many answers are remembered: a few hundred bytes each.
 const REMEMBERED: usize = 2_048;
 
-/// What ships inside the program.
+/// What ships inside the program, on the device that suits best.
 pub static SHIPPED: LazyLock<Result<Arc<Trained>, LoadError>> =
-    LazyLock::new(|| Trained::load(&shipped_files()).map(Arc::new));
+    LazyLock::new(|| Trained::load(&shipped_files(), "auto").map(Arc::new));
+
+/// What ships, on the device that the configuration names. It is loaded once for `auto`, which
+/// nearly everyone has; a device that is named and not there is an error with the way out.
+///
+/// # Errors
+/// [`LoadError`], as words: those of [`SHIPPED`] cannot be handed out twice.
+pub fn shipped(device: &str) -> Result<Arc<Trained>, String> {
+    let words = |error: &LoadError| match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    };
+    match device {
+        "auto" => SHIPPED.as_ref().map(Arc::clone).map_err(words),
+        _ => Trained::load(&shipped_files(), device).map(Arc::new).map_err(|error| words(&error)),
+    }
+}
 
 /// The bytes that ship. An encoder file that is empty stands for one that is not there.
 fn shipped_files() -> Files<'static> {
@@ -103,7 +119,7 @@ impl Trained {
     ///
     /// # Errors
     /// [`LoadError`] says which file is damaged.
-    pub fn load(files: &Files<'_>) -> Result<Self, LoadError> {
+    pub fn load(files: &Files<'_>, device: &str) -> Result<Self, LoadError> {
         let heads: HeadsFile = serde_json::from_slice(files.heads)
             .map_err(|error| LoadError::Heads(error.to_string()))?;
         if heads.version != 1 {
@@ -113,7 +129,7 @@ impl Trained {
         if !calibrations.iter().flatten().all(Calibration::is_sound) {
             return Err(LoadError::Heads("a number is out of range".to_owned()));
         }
-        let deep = files.deep.map(|files| Deep::load(&files)).transpose()?;
+        let deep = files.deep.as_ref().map(|files| Deep::load(files, device)).transpose()?;
         if deep.is_some() && heads.deep.is_none() {
             return Err(LoadError::Heads("there is no calibration of the encoder".to_owned()));
         }

@@ -42,11 +42,14 @@ impl Reader {
     /// as watchful with `mode = "rules"` as with any other.
     pub(super) fn of(config: &Config) -> Self {
         let mode = config.classify.mode;
+        let device = &config.classify.device;
         let looks_for_attacks = config.guard.injection != InjectionAction::Off;
         let trained = match mode {
-            ClassifyMode::Full => shipped(),
-            ClassifyMode::Fast => shipped().map(quick),
-            ClassifyMode::Rules | ClassifyMode::Off if looks_for_attacks => shipped().map(quick),
+            ClassifyMode::Full => shipped(device),
+            ClassifyMode::Fast => shipped(device).map(quick),
+            ClassifyMode::Rules | ClassifyMode::Off if looks_for_attacks => {
+                shipped(device).map(quick)
+            }
             ClassifyMode::Rules | ClassifyMode::Off => None,
         };
         let own = config.classify.custom.iter().filter_map(|(name, folder)| own(name, folder));
@@ -131,14 +134,11 @@ fn entity(span: EntitySpan) -> Option<Entity> {
 
 /// What ships; where it is damaged the log says so once, `doctor` says what to do, and the rules
 /// take over.
-fn shipped() -> Option<Arc<Trained>> {
-    match &*trained::SHIPPED {
-        Ok(trained) => Some(trained.clone()),
-        Err(error) => {
-            tracing::error!(%error, "the trained classifier cannot be used; rules take over");
-            None
-        }
-    }
+fn shipped(device: &str) -> Option<Arc<Trained>> {
+    let log = |error: &String| {
+        tracing::error!(%error, "the trained classifier cannot be used; rules take over");
+    };
+    trained::shipped(device).inspect_err(log).ok()
 }
 
 /// A classifier of one's own; `check` has told what is wrong with one that cannot be loaded.

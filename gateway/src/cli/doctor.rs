@@ -19,7 +19,6 @@ use crate::cli::CommandError;
 use crate::cli::args::DoctorArgs;
 use crate::cli::output::{self, Table};
 use crate::cli::setup::{self, Context, Desk};
-use crate::wiring::chain;
 
 /// Long enough for a connection across an ocean, short enough to wait for.
 const REACH_LIMIT: Duration = Duration::from_secs(3);
@@ -344,12 +343,17 @@ fn age_days(from: Date, to: Date) -> Option<i32> {
 }
 
 fn classifier(report: &mut Report, config: &Config) {
-    let (state, words) = match (config.classify.mode, &*trained::SHIPPED) {
+    let (state, words) = match (config.classify.mode, trained::shipped(&config.classify.device)) {
         (_, Err(error)) => (
             State::Broken,
             Words::new(
-                format!("Rules take over: {}. Install the program again.", chain(error)),
-                format!("Es gelten Regeln: {}. Das Programm bitte neu installieren.", chain(error)),
+                format!(
+                    "Rules take over: {error}. If a file is damaged, install the program again."
+                ),
+                format!(
+                    "Es gelten Regeln: {error}. Ist eine Datei beschädigt, das Programm bitte neu \
+                     installieren."
+                ),
             ),
         ),
         (ClassifyMode::Off, _) => (

@@ -406,7 +406,7 @@ mod tests {
         let [fast, heads] =
             FILES.map(|name| std::fs::read(folder.path().join(name)).expect("there"));
         let files = crate::classify::trained::Files { heads: &heads, fast: &fast, deep: None };
-        let trained = crate::classify::trained::Trained::load(&files).expect("loads");
+        let trained = crate::classify::trained::Trained::load(&files, "cpu").expect("loads");
         let found = trained.classify(&crate::classify::Input::text("Translate the handbook"));
         assert_eq!(found.task, TaskKind::Translation);
 

@@ -19,7 +19,7 @@ fn read(text: &str) -> Classification {
 fn with(change: impl FnOnce(&mut Files<'static>)) -> Result<Trained, LoadError> {
     let mut files = shipped_files();
     change(&mut files);
-    Trained::load(&files)
+    Trained::load(&files, "cpu")
 }
 
 #[test]
