@@ -163,6 +163,13 @@ pub struct TrainArgs {
     /// With --recipe: a folder of further lines of our own.
     #[arg(long, value_name = "DIR", requires = "recipe")]
     pub authored: Option<PathBuf>,
+    /// With --recipe: a folder with MiniLM's vocab.txt and model.safetensors, to train the encoder
+    /// too (hours on two cores).
+    #[arg(long, value_name = "DIR", requires = "recipe")]
+    pub base: Option<PathBuf>,
+    /// With --base: where the encoder's unfinished weights lie; beside OUT by default.
+    #[arg(long, value_name = "DIR", requires = "base")]
+    pub work: Option<PathBuf>,
     /// Where the classifier is written; a run that was interrupted goes on there.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

@@ -9,6 +9,8 @@ use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde_json::json;
 use stellwerk_core::classify::train::data::{Corpus, DataError};
+use stellwerk_core::classify::train::deep;
+use stellwerk_core::classify::train::manifest::Score;
 use stellwerk_core::classify::train::own::{self, OwnScores, OwnSettings, TrainError};
 use stellwerk_core::classify::train::recipe::{self, Progress, RecipeError, Settings};
 
@@ -182,12 +184,16 @@ fn shipped(context: &Context, args: &TrainArgs, sets: &Path) -> Result<(), Comma
             "Die schnelle Stufe liegt schon vor, aus denselben Daten und Einstellungen.",
         ));
     }
+    let mut scores = made.scores;
+    if let Some(base) = &args.base {
+        scores.extend(encoder(args, base, &corpus)?);
+    }
     if args.json {
-        return output::json(&made.scores);
+        return output::json(&scores);
     }
     let mut table =
         output::Table::new(["on", "head", "lang", "figure", "value", "rows"]).right([4, 5]);
-    for score in &made.scores {
+    for score in &scores {
         table.row([
             score.on.clone(),
             score.head.clone(),
@@ -198,6 +204,33 @@ fn shipped(context: &Context, args: &TrainArgs, sets: &Path) -> Result<(), Comma
         ]);
     }
     output::line(table.to_string().trim_end())
+}
+
+/// The deep stage. Each of its steps leaves a file in the work folder and is not done again.
+fn encoder(args: &TrainArgs, base: &Path, corpus: &Corpus) -> Result<Vec<Score>, CommandError> {
+    let work = match &args.work {
+        Some(work) => work.clone(),
+        None => args.out.with_extension("work"),
+    };
+    std::fs::create_dir_all(&work).map_err(|error| {
+        let what = format!("{}: {error}", work.display());
+        CommandError::refused(
+            format!("The work folder cannot be made: {what}"),
+            format!("Der Arbeitsordner lässt sich nicht anlegen: {what}"),
+        )
+    })?;
+    let plan = deep::Plan::default();
+    let folders = deep::Folders { base: base.to_owned(), work };
+    let began = std::time::Instant::now();
+    let mut say =
+        |line: String| output::say(&format!("{:>6} s  {line}", began.elapsed().as_secs()));
+    let internal = |error: deep::DeepError| CommandError::Internal(error.into());
+    let pieces = deep::vocabulary(corpus, &plan, &folders, &mut say).map_err(internal)?;
+    let net = deep::distilled(corpus, &pieces, &plan, &folders, &mut say).map_err(internal)?;
+    let net =
+        deep::tuned(Some(net), corpus, &pieces, &plan, &folders, &mut say).map_err(internal)?;
+    deep::ship::ship(&net, &pieces, corpus, &plan, &args.out, Timestamp::now())
+        .map_err(|error| CommandError::Internal(error.into()))
 }
 
 fn unreadable(error: &DataError) -> CommandError {
@@ -238,6 +271,8 @@ mod tests {
             data: Some(data.to_owned()),
             recipe: None,
             authored: None,
+            base: None,
+            work: None,
             out: out.to_owned(),
             tune: false,
             json: false,

@@ -151,7 +151,8 @@ pub enum DataError {
 
 impl Corpus {
     /// Reads every known set below `folder`; what is not there is left out. `authored` is a file
-    /// or a folder of our own lines, each `FILE.jsonl` or `FILE.jsonl.gz` in it a source.
+    /// or a folder of our own lines, each `FILE.jsonl` or `FILE.jsonl.gz` in it a source, each
+    /// `FILE.tsv` pairs of German and English.
     ///
     /// # Errors
     /// [`DataError`] where a file cannot be read, a line is malformed, or nothing is there at all.
@@ -178,9 +179,16 @@ impl Corpus {
             let rows = corpus.rows(&root, &path, sets::authored, &held)?;
             corpus.train.extend(rows);
         }
+        for path in authored.map(|folder| authored_pairs(folder)).transpose()?.unwrap_or_default() {
+            let root = path.parent().unwrap_or(Path::new("")).to_owned();
+            let ours = corpus.pairs(&root, &path)?;
+            // Ours stand German first, as one writes a glossary.
+            corpus.pairs.extend(ours.into_iter().map(|(german, english)| (english, german)));
+        }
         let pairs = folder.join("parallel/tatoeba_en_de.tsv.gz");
         if pairs.exists() {
-            corpus.pairs = corpus.pairs(folder, &pairs)?;
+            let sentences = corpus.pairs(folder, &pairs)?;
+            corpus.pairs.extend(sentences);
         }
         if corpus.train.is_empty() {
             return Err(DataError::Empty(folder.to_owned()));
@@ -298,12 +306,21 @@ fn authored_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if path.is_file() {
         return Ok(vec![path.to_owned()]);
     }
+    files_named(path, &[".jsonl", ".jsonl.gz"])
+}
+
+/// Pairs of our own: German, tab, English.
+fn authored_pairs(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    if path.is_file() { Ok(Vec::new()) } else { files_named(path, &[".tsv"]) }
+}
+
+fn files_named(path: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, DataError> {
     let read = |cause| DataError::Read { path: path.to_owned(), cause };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path).map_err(read)? {
         let path = entry.map_err(read)?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if name.ends_with(".jsonl") || name.ends_with(".jsonl.gz") {
+        if endings.iter().any(|ending| name.ends_with(ending)) {
             files.push(path);
         }
     }
