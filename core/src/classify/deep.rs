@@ -67,10 +67,15 @@ pub struct Deep {
     batcher: Batcher,
 }
 
-/// The encoder that ships inside the program, if one does: the recipe makes it, and a program
-/// built before that has the fast stage alone.
+/// The encoder that ships inside the program; nothing of it is copied.
 pub fn shipped() -> Option<DeepFiles> {
-    None
+    Some(DeepFiles {
+        config: Bytes::from_static(include_bytes!("../../../assets/classifier/encoder.json")),
+        weights: Bytes::from_static(include_bytes!(
+            "../../../assets/classifier/encoder.safetensors"
+        )),
+        vocabulary: Bytes::from_static(include_bytes!("../../../assets/classifier/vocab.txt")),
+    })
 }
 
 impl Deep {

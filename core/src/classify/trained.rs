@@ -181,7 +181,9 @@ impl Trained {
 
     fn read(&self, input: &Input) -> (Shares, Calibration, &'static str) {
         let fast = self.fast_shares(input);
-        let Some(deep) = self.deep.as_ref().filter(|_| !self.is_sure(&fast)) else {
+        // Noise says nothing to a deep reader either, and comes by the megabyte.
+        let is_worth_it = !self.is_sure(&fast) && !is_noise(&input.text);
+        let Some(deep) = self.deep.as_ref().filter(|_| is_worth_it) else {
             return (fast, self.heads.fast, "fast");
         };
         let text = plain(&input.text);

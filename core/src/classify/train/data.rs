@@ -179,7 +179,7 @@ impl Corpus {
             let rows = corpus.rows(&root, &path, sets::authored, &held)?;
             corpus.train.extend(rows);
         }
-        for path in authored.map(|folder| authored_pairs(folder)).transpose()?.unwrap_or_default() {
+        for path in authored.map(authored_pairs).transpose()?.unwrap_or_default() {
             let root = path.parent().unwrap_or(Path::new("")).to_owned();
             let ours = corpus.pairs(&root, &path)?;
             // Ours stand German first, as one writes a glossary.

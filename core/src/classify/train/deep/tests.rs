@@ -1,3 +1,6 @@
+//! The parts of the recipe, each against what it must equal: candle's own gradients, a padded batch
+//! against a lone text, learning against what was to be learnt.
+
 use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{D, Device, Tensor, Var};
