@@ -2,7 +2,7 @@
 //!
 //! Both stages give [`Logits`], one row of numbers with a place for every class of every
 //! [`Head`]. [`Calibration`], fitted on sources held out of training, turns them into
-//! probabilities, and [`decode`] turns those into a [`Reading`] with an honest "unsure". Knows
+//! probabilities, and [`decode`] turns those into a classification with an honest "unsure". Knows
 //! nothing of how the numbers came about.
 
 use std::ops::Range;

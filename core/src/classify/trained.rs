@@ -6,6 +6,7 @@
 //! is marked unsure instead of guessed. Knows nothing of zones, guards or models. Start reading at
 //! [`Trained::classify`].
 
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -18,7 +19,7 @@ use crate::classify::fast::{Fast, FastError, features};
 use crate::classify::heads::{
     Calibration, EntitySpan, Head, HeadsFile, Logits, Shares, decode, likeliest,
 };
-use crate::classify::plain::{is_noise, plain};
+use crate::classify::plain::{is_noise, plain, unnamed};
 use crate::classify::{Classifier, Input, language};
 use crate::trace::Classification;
 
@@ -114,6 +115,20 @@ fn shipped_files() -> Files<'static> {
     }
 }
 
+/// The request without placeholders; nothing is copied where there are none.
+fn unnamed_input(input: &Input) -> Cow<'_, Input> {
+    let is_free = |text: &String| matches!(unnamed(text), Cow::Borrowed(_));
+    if is_free(&input.text) && is_free(&input.system) && input.history.iter().all(is_free) {
+        return Cow::Borrowed(input);
+    }
+    Cow::Owned(Input {
+        text: unnamed(&input.text).into_owned(),
+        system: unnamed(&input.system).into_owned(),
+        history: input.history.iter().map(|turn| unnamed(turn).into_owned()).collect(),
+        ..input.clone()
+    })
+}
+
 impl Trained {
     /// Loads a classifier from its files.
     ///
@@ -164,6 +179,7 @@ impl Trained {
     /// What kind of work a request is.
     pub fn classify(&self, input: &Input) -> Classification {
         let began = Instant::now();
+        let input = &unnamed_input(input);
         let (read, calibration, stage) = self.read(input);
         let mut found = decode(&read, &calibration, stage);
         found.unsure |= is_noise(&input.text);
@@ -203,8 +219,8 @@ impl Trained {
         let plain_text = plain(&input.text);
         let tidied;
         let input = match &plain_text {
-            std::borrow::Cow::Borrowed(_) => input,
-            std::borrow::Cow::Owned(text) => {
+            Cow::Borrowed(_) => input,
+            Cow::Owned(text) => {
                 tidied = Input { text: text.clone(), ..input.clone() };
                 &tidied
             }

@@ -55,6 +55,17 @@ fn everyday_questions_need_no_house_of_ones_own() {
 }
 
 #[test]
+fn an_everyday_mail_stays_everyday_when_a_name_was_hidden() {
+    for text in [
+        "Schreibe eine kurze Mail an Frau [PERSON_1], dass die Lieferung am Montag kommt.",
+        "Write a short mail to Mr [PERSON_1] that the delivery arrives on Monday.",
+    ] {
+        let found = read(text);
+        assert!(found.sensitivity <= Sensitivity::Internal, "{text} {}", found.sensitivity);
+    }
+}
+
+#[test]
 fn bad_input_is_answered_in_time_and_marked_unsure() {
     let megabyte = "a".repeat(1 << 20);
     let packed = "TWFuIGlzIGRpc3Rpbmd1aXNoZWQsIG5vdCBvbmx5IGJ5IGhpcyByZWFzb24".repeat(400);
