@@ -90,23 +90,40 @@ const REMEMBERED: usize = 2_048;
 pub static SHIPPED: LazyLock<Result<Arc<Trained>, LoadError>> =
     LazyLock::new(|| Trained::load(&shipped_files(), "auto").map(Arc::new));
 
+/// The fast stage of what ships, alone: whoever wants no deep stage does not load one.
+static SHIPPED_FAST: LazyLock<Result<Arc<Trained>, LoadError>> = LazyLock::new(|| {
+    let files = Files { deep: None, ..shipped_files() };
+    Trained::load(&files, "cpu").map(Arc::new)
+});
+
 /// What ships, on the device that the configuration names. It is loaded once for `auto`, which
 /// nearly everyone has; a device that is named and not there is an error with the way out.
 ///
 /// # Errors
 /// [`LoadError`], as words: those of [`SHIPPED`] cannot be handed out twice.
 pub fn shipped(device: &str) -> Result<Arc<Trained>, String> {
-    let words = |error: &LoadError| match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    };
     match device {
         "auto" => SHIPPED.as_ref().map(Arc::clone).map_err(words),
         _ => Trained::load(&shipped_files(), device).map(Arc::new).map_err(|error| words(&error)),
     }
 }
 
-/// The bytes that ship. An encoder file that is empty stands for one that is not there.
+/// The fast stage alone: for `mode = "fast"`, and for the guard where no classifier is wanted.
+///
+/// # Errors
+/// As [`shipped`]; a damaged encoder is none of them.
+pub fn shipped_fast() -> Result<Arc<Trained>, String> {
+    SHIPPED_FAST.as_ref().map(Arc::clone).map_err(words)
+}
+
+fn words(error: &LoadError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// The bytes that ship.
 fn shipped_files() -> Files<'static> {
     Files {
         heads: include_bytes!("../../../assets/classifier/heads.json"),
@@ -157,18 +174,6 @@ impl Trained {
             )),
             hasher: RandomState::new(),
         })
-    }
-
-    /// The same without the deep stage: for `mode = "fast"`, and for everything that must be
-    /// quick.
-    pub fn without_deep(&self) -> Self {
-        Trained {
-            fast: self.fast.clone(),
-            heads: self.heads,
-            deep: None,
-            recent: Mutex::new(LruCache::new(NonZeroUsize::MIN)),
-            hasher: RandomState::new(),
-        }
     }
 
     /// Whether an answer takes microseconds, so that nobody needs to wait aside for it.

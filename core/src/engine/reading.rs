@@ -45,10 +45,10 @@ impl Reader {
         let device = &config.classify.device;
         let looks_for_attacks = config.guard.injection != InjectionAction::Off;
         let trained = match mode {
-            ClassifyMode::Full => shipped(device),
-            ClassifyMode::Fast => shipped(device).map(quick),
+            ClassifyMode::Full => usable(trained::shipped(device)),
+            ClassifyMode::Fast => usable(trained::shipped_fast()),
             ClassifyMode::Rules | ClassifyMode::Off if looks_for_attacks => {
-                shipped(device).map(quick)
+                usable(trained::shipped_fast())
             }
             ClassifyMode::Rules | ClassifyMode::Off => None,
         };
@@ -134,11 +134,11 @@ fn entity(span: EntitySpan) -> Option<Entity> {
 
 /// What ships; where it is damaged the log says so once, `doctor` says what to do, and the rules
 /// take over.
-fn shipped(device: &str) -> Option<Arc<Trained>> {
+fn usable(trained: Result<Arc<Trained>, String>) -> Option<Arc<Trained>> {
     let log = |error: &String| {
         tracing::error!(%error, "the trained classifier cannot be used; rules take over");
     };
-    trained::shipped(device).inspect_err(log).ok()
+    trained.inspect_err(log).ok()
 }
 
 /// A classifier of one's own; `check` has told what is wrong with one that cannot be loaded.
@@ -149,13 +149,6 @@ fn own(name: &str, folder: &Path) -> Option<(String, Own)> {
             tracing::error!(classifier = name, %error, "a classifier of one's own is left out");
             None
         }
-    }
-}
-
-fn quick(trained: Arc<Trained>) -> Arc<Trained> {
-    match trained.is_quick() {
-        true => trained,
-        false => Arc::new(trained.without_deep()),
     }
 }
 

@@ -227,8 +227,7 @@ fn encoder(args: &TrainArgs, base: &Path, corpus: &Corpus) -> Result<Vec<Score>,
     let internal = |error: deep::DeepError| CommandError::Internal(error.into());
     let pieces = deep::vocabulary(corpus, &plan, &folders, &mut say).map_err(internal)?;
     let net = deep::distilled(corpus, &pieces, &plan, &folders, &mut say).map_err(internal)?;
-    let net =
-        deep::tuned(Some(net), corpus, &pieces, &plan, &folders, &mut say).map_err(internal)?;
+    let net = deep::tuned(net, corpus, &pieces, &plan, &folders, &mut say).map_err(internal)?;
     deep::ship::ship(&net, &pieces, corpus, &plan, &args.out, Timestamp::now())
         .map_err(|error| CommandError::Internal(error.into()))
 }

@@ -113,6 +113,11 @@ fn read(path: &Path) -> Result<String, DeepError> {
         .map_err(|error| DeepError::File { path: path.to_owned(), what: error.to_string() })
 }
 
+/// A vocabulary: one piece a line.
+fn pieces_of(path: &Path) -> Result<Vec<String>, DeepError> {
+    Ok(read(path)?.lines().map(str::to_owned).collect())
+}
+
 fn write(path: &Path, text: &str) -> Result<(), DeepError> {
     std::fs::write(path, text)
         .map_err(|error| DeepError::File { path: path.to_owned(), what: error.to_string() })
@@ -130,10 +135,9 @@ pub fn vocabulary(
 ) -> Result<Vec<String>, DeepError> {
     let path = folders.work.join("vocab.txt");
     if path.exists() {
-        return Ok(read(&path)?.lines().map(str::to_owned).collect());
+        return pieces_of(&path);
     }
-    let base: Vec<String> =
-        read(&folders.base.join("vocab.txt"))?.lines().map(str::to_owned).collect();
+    let base = pieces_of(&folders.base.join("vocab.txt"))?;
     let mut counts = HashMap::new();
     for (_, german) in &corpus.pairs {
         vocabulary::count_words(german, &mut counts);
@@ -182,8 +186,7 @@ pub fn distilled(
     if path.exists() {
         return Ok(checkpoint::load(&path, plan.layers, &Device::Cpu)?);
     }
-    let base: Vec<String> =
-        read(&folders.base.join("vocab.txt"))?.lines().map(str::to_owned).collect();
+    let base = pieces_of(&folders.base.join("vocab.txt"))?;
     let (small, large) = (tokenizer_of(&base)?, tokenizer_of(pieces)?);
     let pairs: Vec<Pair> = corpus
         .pairs
@@ -194,7 +197,7 @@ pub fn distilled(
         checkpoint::load(&folders.base.join("model.safetensors"), plan.layers, &Device::Cpu)?;
     let teacher_reads =
         pairs.iter().map(|pair| whole(&small, &pair.english)).collect::<Result<Vec<_>, _>>()?;
-    let targets = distill::vectors(&net, &teacher_reads, |_| ())?;
+    let targets = distill::vectors(&net, &teacher_reads)?;
     let crumbs = |word: &str| small.encode_whole(word).map(|read| read.ids).unwrap_or_default();
     net.words = distill::grow(&net.words, pieces, &distill::translations(&pairs, 6), &crumbs);
     let german =
@@ -283,7 +286,7 @@ fn by_tokens(order: &[usize], tokens: usize, length: impl Fn(usize) -> usize) ->
 /// # Errors
 /// [`DeepError`] where a file is missing or a number is none.
 pub fn tuned(
-    net: Option<Net>,
+    net: Net,
     corpus: &Corpus,
     pieces: &[String],
     plan: &Plan,
@@ -321,10 +324,7 @@ pub fn tuned(
         })?;
         checkpoint::load(&part, plan.layers, &Device::Cpu)?
     } else {
-        net.ok_or_else(|| DeepError::File {
-            path: folders.work.join("distilled.safetensors"),
-            what: "missing".to_owned(),
-        })?
+        net
     };
     net.frozen.clear();
     let mut random = StdRng::seed_from_u64(plan.seed);

@@ -133,11 +133,7 @@ pub enum Stage {
 }
 
 /// The teacher's vectors: the mean over the tokens, sentence by sentence.
-pub fn vectors(
-    net: &Net,
-    texts: &[Tokens],
-    mut progress: impl FnMut(usize),
-) -> Result<Vec<Vec<f32>>> {
+pub fn vectors(net: &Net, texts: &[Tokens]) -> Result<Vec<Vec<f32>>> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|at| texts[*at].ids.len());
     let mut found = vec![Vec::new(); texts.len()];
@@ -147,7 +143,6 @@ pub fn vectors(
         for (at, vector) in chunk.iter().zip(mean) {
             found[*at] = vector;
         }
-        progress(chunk.len());
     }
     Ok(found)
 }
