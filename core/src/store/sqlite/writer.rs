@@ -9,8 +9,8 @@
 //! a bad one fails alone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 use tokio::sync::{mpsc, oneshot};
@@ -26,6 +26,16 @@ const MOST_JOBS: usize = 256;
 
 /// Jobs that may wait before callers do.
 pub(super) const MOST_WAITING: usize = 4096;
+
+/// Jobs that make a commit worth its price: its fixed part is then a tenth of what it costs.
+const WORTH_A_COMMIT: usize = 12;
+
+/// While the last commit is no longer ago than this, callers come quickly …
+const BUSY: Duration = Duration::from_micros(300);
+
+/// … and for so long the writer lets a few more of them come. Measured with 16 callers, where it
+/// costs nobody anything since all wait for the processor: a quarter less of it for each call.
+const GATHERING: Duration = Duration::from_micros(50);
 
 /// Something to be done in the write transaction. It may run twice, if the first transaction
 /// failed.
@@ -105,10 +115,19 @@ impl Desk {
         }
     }
 
+    /// The desk as seen by someone who does not keep the writer at it.
+    pub(super) fn from_afar(&self) -> FarDesk {
+        FarDesk(Arc::downgrade(&self.0))
+    }
+
     /// Works until told to stop or until nobody is left who could ask.
     pub(super) fn work(&self, mut inbox: mpsc::Receiver<Message>) {
+        let mut last_commit = Instant::now();
         while let Some(first) = inbox.blocking_recv() {
             let mut jobs: Vec<Box<dyn Job>> = Vec::new();
+            if last_commit.elapsed() < BUSY && inbox.len() < WORTH_A_COMMIT {
+                std::thread::sleep(GATHERING);
+            }
             let mut next = Some(first);
             let mut stop = None;
             while let Some(message) = next.take() {
@@ -126,6 +145,7 @@ impl Desk {
             if let (Some(writer), false) = (desk.as_mut(), jobs.is_empty()) {
                 writer.turn(jobs);
             }
+            last_commit = Instant::now();
             if let Some(reply) = stop {
                 // Whoever asks from here on is told that the database is closed.
                 drop(inbox);
@@ -134,6 +154,19 @@ impl Desk {
                 return;
             }
         }
+    }
+}
+
+/// A desk that may be empty.
+#[derive(Default)]
+pub(super) struct FarDesk(Weak<Mutex<Option<Writer>>>);
+
+impl FarDesk {
+    /// Changes whenever another process has committed; `None` once the store is closed.
+    pub(super) fn data_version(&self) -> Option<rusqlite::Result<i64>> {
+        let desk = self.0.upgrade()?;
+        let desk = desk.lock().ok()?;
+        desk.as_ref().map(|writer| data_version(&writer.connection))
     }
 }
 

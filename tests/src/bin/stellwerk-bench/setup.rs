@@ -151,6 +151,13 @@ period = "month"
 fn configuration(listen: &str, vendor: &str, walk: Walk) -> String {
     let mode = if walk == Walk::Accounting { "off" } else { "rules" };
     let (pii, injection) = if walk == Walk::Guards { ("redact", "block") } else { ("off", "off") };
+    // What is read of answers is a guard too.
+    let output = match walk {
+        Walk::Guards => "",
+        Walk::Accounting | Walk::Classify => {
+            "[guard.output]\npersonal = \"off\"\nsecrets = \"off\"\nsystem_prompt = \"off\"\nactive = \"off\""
+        }
+    };
     format!(
         r#"[server]
 listen = "{listen}"
@@ -161,6 +168,7 @@ mode = "{mode}"
 [guard]
 pii = "{pii}"
 injection = "{injection}"
+{output}
 [[provider]]
 id = "vendor"
 kind = "openai"
