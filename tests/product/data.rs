@@ -2,7 +2,7 @@
 //! as it was; and no word of a prompt, an answer or a key is in a log.
 
 use serde_json::{Value, json};
-use stellwerk_tests::vendor::Script;
+use stellwerk_tests::vendor::{KINDS, REGION, Script};
 use stellwerk_tests::world::ask;
 use stellwerk_tests::{Reply, World};
 
@@ -119,7 +119,7 @@ fn assert_hidden(world: &World, model: &str) {
 
 #[tokio::test]
 async fn what_was_hidden_comes_back_in_text_streams_and_tool_arguments() {
-    for kind in ["openai", "anthropic", "gemini"] {
+    for kind in KINDS {
         let builder = World::empty().await.provider("one", kind, "world");
         let world = with_redaction(builder.model("mini", "one", "economy")).start().await;
         world.vendor.plays("mini", [Script::echo()]);
@@ -210,4 +210,61 @@ async fn no_text_and_no_key_is_ever_logged_even_at_the_debug_level() {
     let metrics = world.get("/metrics").await.body.to_string();
     assert!(!metrics.contains("GEHEIM") && !metrics.contains("erika"));
     assert!(!metrics.contains("anna"), "metrics are never per person");
+}
+
+#[tokio::test]
+async fn every_kind_is_asked_with_its_own_access_and_logs_none_of_it() {
+    let signing = "access_key = \"geheim-access\"\nsecret_key = \"geheim-secret\"";
+    let scope = format!("/{REGION}/bedrock/aws4_request, ");
+    let kinds = [
+        ("openai", "", "authorization", "Bearer geheim-vendor-key"),
+        ("azure", "", "api-key", "geheim-vendor-key"),
+        ("azure", "api_version = \"v1\"", "api-key", "geheim-vendor-key"),
+        ("anthropic", "", "x-api-key", "geheim-vendor-key"),
+        ("gemini", "", "x-goog-api-key", "geheim-vendor-key"),
+        ("bedrock", "", "authorization", "Bearer geheim-vendor-key"),
+        ("bedrock", signing, "authorization", scope.as_str()),
+    ];
+    for (kind, more, header, expected) in kinds {
+        let builder = World::empty().await.provider_with("one", kind, "world", more).log("debug");
+        let world = builder.model("mini", "one", "economy").start().await;
+        world.chat(ask("mini", "whole")).await.expect(200);
+        let stream = world.stream(ask("mini", "streamed")).await.whole().await;
+        assert!(stream.done && stream.clean, "{kind}: {:?}", stream.events);
+        for call in world.vendor.seen_by("mini") {
+            let told = call.headers.get(header).and_then(|value| value.to_str().ok());
+            let told = told.unwrap_or_default();
+            match more == signing {
+                // The vendor has looked at the rest of a signature before it answered.
+                true => assert!(
+                    told.starts_with("AWS4-HMAC-SHA256 Credential=geheim-access/")
+                        && told.contains(expected),
+                    "{told}"
+                ),
+                false => assert_eq!(told, expected, "{kind}"),
+            }
+            let sent = format!("{:?}{}", call.headers, call.body);
+            assert!(!sent.contains("geheim-secret"), "a secret key never leaves the house");
+        }
+        let log = world.log();
+        for secret in ["geheim-vendor-key", "geheim-access", "geheim-secret", "Signature="] {
+            let line = log.lines().find(|line| line.contains(secret));
+            assert_eq!(line, None, "{kind}: `{secret}` is in the log");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_signature_for_another_region_opens_nothing() {
+    let signing = "access_key = \"geheim-access\"\nsecret_key = \"geheim-secret\"";
+    let world = World::empty()
+        .await
+        .provider_with("one", "bedrock", "world", signing)
+        .model("mini", "one", "economy")
+        .quiet();
+    let elsewhere = world.configuration().replace(REGION, "us-east-1");
+    world.write("stellwerk.toml", &elsewhere);
+    let refused = world.cli(["ask", "Hello", "--model", "mini"]).exits(1);
+    assert!(!refused.stderr.contains("geheim"), "{}", refused.stderr);
+    assert!(world.vendor.seen().is_empty(), "no wrong signature is a call");
 }

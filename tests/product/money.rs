@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use stellwerk_tests::client::eventually;
-use stellwerk_tests::vendor::{End, Script, Told};
+use stellwerk_tests::vendor::{End, KINDS, Script, Told};
 use stellwerk_tests::world::ask;
 use stellwerk_tests::{Reply, World};
 use tokio::task::JoinSet;
@@ -326,7 +326,7 @@ async fn cached_tokens_are_part_of_the_input_and_priced_once() {
     let prices = "input_per_million = \"1\"\noutput_per_million = \"10\"\n\
                   cached_input_per_million = \"0.1\"\nprice_currency = \"EUR\"";
     let told = Told::Full { input: 10, cached: 4, output: 5, reasoning: 3 };
-    for kind in ["openai", "anthropic", "gemini"] {
+    for kind in KINDS {
         let builder = World::usual().await.provider("two", kind, "world");
         let world = builder.model_with("cache", "two", "economy", prices).start().await;
         world.vendor.plays("cache", [Script::words(2).told(told)]);
@@ -340,8 +340,8 @@ async fn cached_tokens_are_part_of_the_input_and_priced_once() {
                     "cost_nano": 6 * INPUT + 4 * 100 + 5 * OUTPUT, "flags": [],
                 }),
             );
-            // Anthropic does not tell reasoning apart.
-            let reasoning = if kind == "anthropic" { 0 } else { 3 };
+            // Anthropic and Bedrock do not tell reasoning apart.
+            let reasoning = if matches!(kind, "anthropic" | "bedrock") { 0 } else { 3 };
             assert_row(&row, json!({ "reasoning_tokens": reasoning }));
         }
     }
@@ -349,19 +349,22 @@ async fn cached_tokens_are_part_of_the_input_and_priced_once() {
 
 #[tokio::test]
 async fn where_usage_is_missing_or_zero_the_tokens_are_counted_and_the_row_says_so() {
-    let world = World::usual().await.start().await;
     let text = ["Die ", "Weiche ", "stellt ", "das ", "Gleis."];
-    for told in [Told::Nothing, Told::Zero] {
-        world.vendor.plays("mini", [Script::answer(text).told(told)]);
-        let before = world.ledger().len();
-        world.chat(ask("mini", "Was tut die Weiche?")).await.expect(200);
-        world.stream(ask("mini", "Was tut die Weiche?")).await.whole().await;
-        let rows = world.rows(before + 2).await;
-        for row in &rows[before..] {
-            assert_row(row, json!({ "ending": "complete", "flags": ["estimated"] }));
-            assert!((5..=30).contains(&number(row, "input_tokens")), "{row:#}");
-            assert!((5..=20).contains(&number(row, "output_tokens")), "{row:#}");
-            assert_eq!(number(row, "cost_nano"), reckoned(row));
+    for kind in KINDS {
+        let builder = World::empty().await.provider("one", kind, "world");
+        let world = builder.model("mini", "one", "economy").start().await;
+        for told in [Told::Nothing, Told::Zero] {
+            world.vendor.plays("mini", [Script::answer(text).told(told)]);
+            let before = world.ledger().len();
+            world.chat(ask("mini", "Was tut die Weiche?")).await.expect(200);
+            world.stream(ask("mini", "Was tut die Weiche?")).await.whole().await;
+            let rows = world.rows(before + 2).await;
+            for row in &rows[before..] {
+                assert_row(row, json!({ "ending": "complete", "flags": ["estimated"] }));
+                assert!((5..=30).contains(&number(row, "input_tokens")), "{kind}: {row:#}");
+                assert!((5..=20).contains(&number(row, "output_tokens")), "{kind}: {row:#}");
+                assert_eq!(number(row, "cost_nano"), reckoned(row));
+            }
         }
     }
 }

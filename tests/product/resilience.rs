@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use stellwerk_tests::client::eventually;
-use stellwerk_tests::vendor::{End, Script};
+use stellwerk_tests::vendor::{End, KINDS, Script};
 use stellwerk_tests::world::{Builder, ask};
 use stellwerk_tests::{Reply, World};
 
@@ -27,6 +27,75 @@ async fn a_passing_failure_is_tried_again_at_the_same_place() {
         let rows = world.rows(2).await;
         let reasons: Vec<&str> = rows.iter().filter_map(|row| row["reason"].as_str()).collect();
         assert_eq!(reasons, ["first", "retry"], "status {status}");
+    }
+}
+
+/// One place of this kind, with the model `mini`.
+async fn alone(kind: &str, more: &str) -> World {
+    let builder = World::empty().await.provider_with("one", kind, "world", more);
+    builder.model("mini", "one", "economy").start().await
+}
+
+#[tokio::test]
+async fn a_refusal_means_the_same_in_every_dialect() {
+    for kind in KINDS {
+        let world = alone(kind, "").await;
+        world.vendor.plays("mini", [Script::status(429).retry_after("0"), Script::words(2)]);
+        world.chat(ask("mini", "Hello")).await.expect(200);
+        let rows = world.rows(2).await;
+        let reasons: Vec<&str> = rows.iter().filter_map(|row| row["reason"].as_str()).collect();
+        assert_eq!(reasons, ["first", "retry"], "{kind}");
+
+        world.vendor.plays("mini", [Script::status(400)]);
+        world.chat(ask("mini", "Hello")).await.expect(400);
+        assert_eq!(world.vendor.seen().len(), 3, "{kind}: a wrong question was tried again");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_is_told_alike_in_every_dialect() {
+    let endings = [
+        (End::CutAfter(2), "cut"),
+        (End::StallAfter(2), "stalled"),
+        (End::Malformed(2), "malformed"),
+        (End::ErrorInSuccess, "error"),
+    ];
+    for kind in KINDS {
+        let world = alone(kind, "idle_timeout_ms = 300").await;
+        for (position, (end, ending)) in endings.into_iter().enumerate() {
+            world.vendor.plays("mini", [Script::words(9).ends(end)]);
+            let stream = world.stream(ask("mini", "Hello")).await.whole().await;
+            assert!(stream.text().starts_with("w1 "), "{kind} {end:?}: {:?}", stream.events);
+            assert!(stream.error().is_some(), "{kind} {end:?}: {:?}", stream.events);
+            assert!(stream.finishes().is_empty() && !stream.done, "{kind} {end:?}");
+            assert!(!format!("{:?}", stream.events).contains("GEHEIM-VENDOR"), "{kind} {end:?}");
+            let rows = world.rows(position + 1).await;
+            assert_eq!(rows[position]["ending"], ending, "{kind} {end:?}: {:#}", rows[position]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn tool_calls_arrive_alike_in_every_dialect() {
+    let arguments = json!({ "city": "Köln" });
+    for kind in KINDS {
+        let world = alone(kind, "").await;
+        world.vendor.plays("mini", [Script::calls_tool("weather", arguments.clone())]);
+        let mut question = ask("mini", "Hello");
+        question["tools"] = json!([{
+            "type": "function",
+            "function": { "name": "weather", "parameters": { "type": "object" } },
+        }]);
+        let stream = world.stream(question).await.whole().await;
+        assert_eq!(stream.finishes(), ["tool_calls"], "{kind}: {:?}", stream.events);
+        let told = |path: &str| -> String {
+            let events = stream.events.iter();
+            events.filter_map(|event| event.pointer(path)?.as_str()).collect()
+        };
+        assert_eq!(told("/choices/0/delta/tool_calls/0/function/name"), "weather", "{kind}");
+        let said = told("/choices/0/delta/tool_calls/0/function/arguments");
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
+        assert_eq!(said, arguments, "{kind}: {:?}", stream.events);
     }
 }
 

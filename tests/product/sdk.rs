@@ -11,12 +11,15 @@ fn python() -> std::path::PathBuf {
     python.expect("STELLWERK_TEST_PYTHON; `cargo xtask test sdk` sets it").into()
 }
 
-async fn world(kind: &str) -> World {
+/// A Bedrock that is asked with signatures.
+const SIGNED: &str = "access_key = \"geheim-access\"\nsecret_key = \"geheim-secret\"";
+
+async fn world(kind: &str, more: &str) -> World {
     let embedding = "kind = \"embedding\"\ninput_per_million = \"1\"\noutput_per_million = \"0\"\n\
                      price_currency = \"EUR\"";
     World::empty()
         .await
-        .provider("one", kind, "world")
+        .provider_with("one", kind, "world", more)
         .model("mini", "one", "economy")
         .model_with("vectors", "one", "economy", embedding)
         .start()
@@ -39,14 +42,14 @@ async fn run(script: &str, arguments: &[&str]) {
 }
 
 async fn openai_sdk(kind: &str, embeddings: &str) {
-    let world = world(kind).await;
+    let world = world(kind, "").await;
     run("openai_sdk.py", &[&world.url("/v1"), &world.key, "mini", embeddings]).await;
     let image = world.vendor.seen().iter().any(|seen| seen.body.to_string().contains("iVBORw0KG"));
     assert!(image, "the image reached the vendor");
 }
 
-async fn anthropic_sdk(kind: &str) {
-    let world = world(kind).await;
+async fn anthropic_sdk(kind: &str, more: &str) {
+    let world = world(kind, more).await;
     run("anthropic_sdk.py", &[&world.url(""), &world.key, "mini"]).await;
     let image = world.vendor.seen().iter().any(|seen| seen.body.to_string().contains("iVBORw0KG"));
     assert!(image, "the image reached the vendor");
@@ -55,6 +58,11 @@ async fn anthropic_sdk(kind: &str) {
 #[tokio::test]
 async fn the_openai_sdk_speaks_to_openai() {
     openai_sdk("openai", "vectors").await;
+}
+
+#[tokio::test]
+async fn the_openai_sdk_speaks_to_azure() {
+    openai_sdk("azure", "vectors").await;
 }
 
 #[tokio::test]
@@ -68,16 +76,31 @@ async fn the_openai_sdk_speaks_to_gemini() {
 }
 
 #[tokio::test]
+async fn the_openai_sdk_speaks_to_bedrock() {
+    openai_sdk("bedrock", "-").await;
+}
+
+#[tokio::test]
 async fn the_anthropic_sdk_speaks_to_openai() {
-    anthropic_sdk("openai").await;
+    anthropic_sdk("openai", "").await;
+}
+
+#[tokio::test]
+async fn the_anthropic_sdk_speaks_to_azure() {
+    anthropic_sdk("azure", "").await;
 }
 
 #[tokio::test]
 async fn the_anthropic_sdk_speaks_to_anthropic() {
-    anthropic_sdk("anthropic").await;
+    anthropic_sdk("anthropic", "").await;
 }
 
 #[tokio::test]
 async fn the_anthropic_sdk_speaks_to_gemini() {
-    anthropic_sdk("gemini").await;
+    anthropic_sdk("gemini", "").await;
+}
+
+#[tokio::test]
+async fn the_anthropic_sdk_speaks_to_bedrock() {
+    anthropic_sdk("bedrock", SIGNED).await;
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::{Reply, Stream, client, eventually};
-use crate::vendor::Vendor;
+use crate::vendor::{REGION, Vendor};
 
 /// How long a server may take to become ready on a machine that builds something beside it.
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -72,18 +72,28 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A further provider of the same vendor, in its dialect: `openai`, `anthropic`, `gemini`.
+    /// A further provider of the same vendor, in its dialect, one of
+    /// [`KINDS`](crate::vendor::KINDS).
     pub fn provider(self, id: &str, kind: &str, zone: &str) -> Self {
         self.provider_with(id, kind, zone, "")
     }
 
-    /// A provider with further keys.
+    /// A provider with further keys; they may give another access, or another version.
     pub fn provider_with(mut self, id: &str, kind: &str, zone: &str, more: &str) -> Self {
         let url = self.vendor.base_url(kind);
+        let access = match more.contains("access_key") {
+            true => "",
+            false => "api_key = \"geheim-vendor-key\"\n",
+        };
+        let needed = match kind {
+            "azure" if !more.contains("api_version") => "api_version = \"2024-10-21\"\n".to_owned(),
+            "bedrock" => format!("region = \"{REGION}\"\n"),
+            _ => String::new(),
+        };
         write!(
             self.providers,
             "\n[[provider]]\nid = \"{id}\"\nkind = \"{kind}\"\nbase_url = \"{url}\"\n\
-             api_key = \"geheim-vendor-key\"\nzone = \"{zone}\"\n{more}\n"
+             zone = \"{zone}\"\n{access}{needed}{more}\n"
         )
         .expect("a string takes everything");
         self

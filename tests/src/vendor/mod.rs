@@ -1,5 +1,5 @@
-//! A vendor for tests: speaks OpenAI's, Anthropic's and Gemini's formats on loopback, plays what
-//! a [`Script`] says for a model name, and remembers what reached it.
+//! A vendor for tests: speaks the formats of OpenAI, Azure, Anthropic, Gemini and Bedrock on
+//! loopback, plays what a [`Script`] says for a model name, and remembers what reached it.
 //!
 //! The formats are written from the vendors' documents, and share no code with the product, so
 //! that a misreading there is not repeated here.
@@ -21,8 +21,16 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 
 mod anthropic;
+mod azure;
+mod bedrock;
 mod gemini;
 mod openai;
+
+/// Every kind of provider that the vendor speaks as.
+pub const KINDS: [&str; 5] = ["openai", "azure", "anthropic", "gemini", "bedrock"];
+
+/// The region that the vendor is in, as far as AWS has one; a signature must name it.
+pub const REGION: &str = "eu-central-1";
 
 /// What the vendor says that a call used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,10 +183,14 @@ impl Script {
 pub enum Format {
     /// OpenAI's chat completions and embeddings.
     OpenAi,
+    /// The same at Azure's addresses.
+    Azure,
     /// Anthropic's messages.
     Anthropic,
     /// Gemini's generateContent.
     Gemini,
+    /// Bedrock's Converse and ConverseStream.
+    Bedrock,
 }
 
 /// One call that reached the vendor.
@@ -262,8 +274,10 @@ impl Vendor {
         let routes = Router::new()
             .route("/openai/v1/chat/completions", post(openai::chat))
             .route("/openai/v1/embeddings", post(openai::embeddings))
+            .route("/azure/openai/{*call}", post(azure::answer))
             .route("/anthropic/v1/messages", post(anthropic::messages))
             .route("/gemini/v1beta/models/{call}", post(gemini_call))
+            .route("/bedrock/model/{model}/{operation}", post(bedrock::converse))
             .layer(DefaultBodyLimit::disable())
             .with_state(shared.clone());
         // A thread of its own: a test that waits for a command would else stop the vendor that
@@ -272,7 +286,7 @@ impl Vendor {
         Vendor { shared, address }
     }
 
-    /// The base URL for a provider of this kind, `openai`, `anthropic` or `gemini`.
+    /// The base URL for a provider of this kind, one of [`KINDS`].
     pub fn base_url(&self, kind: &str) -> String {
         match kind {
             "openai" => format!("http://{}/openai/v1", self.address),
@@ -339,10 +353,12 @@ async fn gemini_call(
     gemini::generate(state, call, headers, body).await
 }
 
-/// What a dialect makes of a script: the whole body, or the pieces of a stream.
+/// What a dialect makes of a script: the whole body, or the events of a stream, as text or as
+/// binary frames.
 enum Wire {
     Whole(Value),
     Stream(Vec<String>),
+    Frames(Vec<Vec<u8>>),
 }
 
 /// Notes the call, finds its script and plays it. `encode` is the dialect's part.
@@ -366,9 +382,16 @@ async fn play(
     match encode(&script, &body) {
         Wire::Whole(body) => {
             wait_for_gate(&shared, &script).await;
-            whole(script, body, guard, finished).await
+            whole(format, script, body, guard, finished).await
         }
-        Wire::Stream(events) => streamed(shared, script, events, guard, finished),
+        Wire::Stream(events) => {
+            let events = events.into_iter().map(String::into_bytes).collect();
+            streamed(shared, steps(format, &script, events), "text/event-stream", guard, finished)
+        }
+        Wire::Frames(events) => {
+            let kind = "application/vnd.amazon.eventstream";
+            streamed(shared, steps(format, &script, events), kind, guard, finished)
+        }
     }
 }
 
@@ -433,7 +456,8 @@ fn last_text(body: &Value) -> String {
 fn fitting(body: &Value) -> Script {
     let weather = json!({ "city": "Berlin", "celsius": 21 });
     let text = body.to_string();
-    let answered = ["\"role\":\"tool\"", "\"tool_result\"", "\"functionResponse\""];
+    let answered =
+        ["\"role\":\"tool\"", "\"tool_result\"", "\"functionResponse\"", "\"toolResult\""];
     let has_result = answered.iter().any(|mark| text.contains(mark));
     if let Some(name) = first_tool(body).filter(|_| !has_result) {
         return Script::calls_tool(&name, weather);
@@ -447,12 +471,14 @@ fn fitting(body: &Value) -> Script {
 }
 
 fn first_tool(body: &Value) -> Option<String> {
-    let tool = body.get("tools")?.get(0)?;
+    let tools = body.get("tools").or_else(|| body.pointer("/toolConfig/tools"))?;
+    let tool = tools.get(0)?;
     let name = tool
         .pointer("/function/name")
         .or_else(|| tool.get("name"))
         .or_else(|| tool.pointer("/functionDeclarations/0/name"))
-        .or_else(|| tool.pointer("/function_declarations/0/name"))?;
+        .or_else(|| tool.pointer("/function_declarations/0/name"))
+        .or_else(|| tool.pointer("/toolSpec/name"))?;
     Some(name.as_str()?.to_owned())
 }
 
@@ -469,10 +495,12 @@ fn refusal(format: Format, status: u16, retry_after: Option<&str>) -> Response {
     let message = "the vendor's own words: GEHEIM-VENDOR";
     let body = match format {
         Format::OpenAi => json!({ "error": { "message": message, "type": "x", "code": null } }),
+        Format::Azure => json!({ "error": { "code": status.to_string(), "message": message } }),
         Format::Anthropic => {
             json!({ "type": "error", "error": { "type": "api_error", "message": message } })
         }
         Format::Gemini => json!({ "error": { "code": status, "message": message, "status": "X" } }),
+        Format::Bedrock => json!({ "__type": bedrock::exception(status), "message": message }),
     };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, axum::Json(body)).into_response();
@@ -482,7 +510,13 @@ fn refusal(format: Format, status: u16, retry_after: Option<&str>) -> Response {
     response
 }
 
-async fn whole(script: Script, body: Value, guard: Guard, finished: Arc<AtomicBool>) -> Response {
+async fn whole(
+    format: Format,
+    script: Script,
+    body: Value,
+    guard: Guard,
+    finished: Arc<AtomicBool>,
+) -> Response {
     let _guard = guard;
     tokio::time::sleep(script.before + script.between * script.pieces.len() as u32).await;
     match script.end {
@@ -501,7 +535,7 @@ async fn whole(script: Script, body: Value, guard: Guard, finished: Arc<AtomicBo
         }
         End::ErrorInSuccess => {
             finished.store(true, Ordering::SeqCst);
-            return json_response(Body::from(error_object()));
+            return json_response(Body::from(error_object(format)));
         }
         End::Complete | End::Status(_) => {}
     }
@@ -509,9 +543,16 @@ async fn whole(script: Script, body: Value, guard: Guard, finished: Arc<AtomicBo
     json_response(Body::from(body.to_string()))
 }
 
-fn error_object() -> String {
-    json!({ "error": { "message": "GEHEIM-VENDOR", "type": "server_error", "code": 500 } })
-        .to_string()
+fn error_object(format: Format) -> String {
+    let message = "GEHEIM-VENDOR";
+    let body = match format {
+        Format::Bedrock => json!({ "__type": bedrock::exception(500), "message": message }),
+        Format::Anthropic => {
+            json!({ "type": "error", "error": { "type": "api_error", "message": message } })
+        }
+        _ => json!({ "error": { "message": message, "type": "server_error", "code": 500 } }),
+    };
+    body.to_string()
 }
 
 fn json_response(body: Body) -> Response {
@@ -519,7 +560,7 @@ fn json_response(body: Body) -> Response {
 }
 
 enum Step {
-    Send(String),
+    Send(Bytes),
     Wait(Duration),
     Gate,
     Cut,
@@ -529,17 +570,17 @@ enum Step {
 
 fn streamed(
     shared: Arc<Shared>,
-    script: Script,
-    events: Vec<String>,
+    steps: Vec<Step>,
+    kind: &'static str,
     guard: Guard,
     finished: Arc<AtomicBool>,
 ) -> Response {
-    let steps: VecDeque<Step> = steps(&script, events).into();
+    let steps = VecDeque::from(steps);
     let state = (steps, shared, finished, guard);
     let body = stream::unfold(state, |(mut steps, shared, finished, guard)| async move {
         loop {
             let item = match steps.pop_front()? {
-                Step::Send(text) => Ok(Bytes::from(text)),
+                Step::Send(bytes) => Ok(bytes),
                 Step::Cut => Err(std::io::Error::other("cut")),
                 Step::Wait(wait) => {
                     tokio::time::sleep(wait).await;
@@ -558,35 +599,37 @@ fn streamed(
             return Some((item, (steps, shared, finished, guard)));
         }
     });
-    ([("content-type", "text/event-stream")], Body::from_stream(body)).into_response()
+    ([("content-type", kind)], Body::from_stream(body)).into_response()
 }
 
 /// The pieces of a stream are marked by their dialect: an event that begins with `\u{1}` is the
-/// n-th piece of the answer, the others are frame.
+/// n-th piece of the answer, the others are frame. No event begins so by itself: a text does not,
+/// and a binary frame begins with its length, whose first byte is zero below 16 MiB.
 const PIECE: char = '\u{1}';
 
-fn steps(script: &Script, events: Vec<String>) -> Vec<Step> {
+fn steps(format: Format, script: &Script, events: Vec<Vec<u8>>) -> Vec<Step> {
     let mut steps = Vec::new();
     if script.gated {
         steps.push(Step::Gate);
     }
     steps.push(Step::Wait(script.before));
     let mut sent = 0;
-    if let Some(last) = last_step(script, sent) {
+    if let Some(last) = last_step(format, script, sent) {
         steps.extend(last);
         return steps;
     }
     for event in events {
-        let Some(piece) = event.strip_prefix(PIECE) else {
+        let event = Bytes::from(event);
+        if event.first() != Some(&(PIECE as u8)) {
             steps.push(Step::Send(event));
             continue;
-        };
+        }
         if sent > 0 {
             steps.push(Step::Wait(script.between));
         }
-        steps.push(Step::Send(piece.to_owned()));
+        steps.push(Step::Send(event.slice(1..)));
         sent += 1;
-        if let Some(last) = last_step(script, sent) {
+        if let Some(last) = last_step(format, script, sent) {
             steps.extend(last);
             return steps;
         }
@@ -599,7 +642,7 @@ fn steps(script: &Script, events: Vec<String>) -> Vec<Step> {
 }
 
 /// What ends a stream after so many pieces, if anything does.
-fn last_step(script: &Script, sent: usize) -> Option<Vec<Step>> {
+fn last_step(format: Format, script: &Script, sent: usize) -> Option<Vec<Step>> {
     match script.end {
         End::CutAfter(pieces) if pieces == sent => {
             // The server beneath drops what it has not written yet when a body breaks, so what
@@ -609,11 +652,28 @@ fn last_step(script: &Script, sent: usize) -> Option<Vec<Step>> {
         }
         End::StallAfter(pieces) if pieces == sent => Some(vec![Step::Stall]),
         End::Malformed(pieces) if pieces == sent => {
-            Some(vec![Step::Finished, Step::Send("data: {\"this is\": no json\n\n".to_owned())])
+            Some(vec![Step::Finished, Step::Send(no_json(format).into())])
         }
         End::ErrorInSuccess if sent == 1 => {
-            Some(vec![Step::Finished, Step::Send(format!("data: {}\n\n", error_object()))])
+            Some(vec![Step::Finished, Step::Send(error_event(format).into())])
         }
         _ => None,
+    }
+}
+
+/// An event of this dialect whose data is no JSON.
+fn no_json(format: Format) -> Vec<u8> {
+    let data = "{\"this is\": no json";
+    match format {
+        Format::Bedrock => bedrock::event("contentBlockDelta", data),
+        _ => format!("data: {data}\n\n").into_bytes(),
+    }
+}
+
+/// An error of this dialect inside a stream.
+fn error_event(format: Format) -> Vec<u8> {
+    match format {
+        Format::Bedrock => bedrock::broken_off("GEHEIM-VENDOR"),
+        _ => format!("data: {}\n\n", error_object(format)).into_bytes(),
     }
 }

@@ -24,7 +24,7 @@ pub(super) async fn chat(
     play(shared, Format::OpenAi, model, headers, body, encode).await
 }
 
-fn encode(script: &Script, body: &Value) -> Wire {
+pub(super) fn encode(script: &Script, body: &Value) -> Wire {
     match body["stream"].as_bool() {
         Some(true) => Wire::Stream(stream(script, body)),
         _ => Wire::Whole(whole(script, body)),
@@ -131,7 +131,7 @@ pub(super) async fn embeddings(
     .await
 }
 
-fn vectors(script: &Script, body: &Value) -> Value {
+pub(super) fn vectors(script: &Script, body: &Value) -> Value {
     let texts: Vec<&str> = match &body["input"] {
         Value::String(text) => vec![text],
         Value::Array(texts) => texts.iter().filter_map(Value::as_str).collect(),
