@@ -127,6 +127,16 @@ impl SqliteStore {
         let directory = Arc::new(ArcSwap::from_pointee(Directory::default()));
         let commits = Arc::new(AtomicU64::new(0));
         let (stop_upkeep, upkeep_stopped) = std::sync::mpsc::channel();
+        let upkeep = Upkeep {
+            connection: opening::connect_upkeep(path)?,
+            log_path: log_path(path),
+            zone: options.time_zone.clone(),
+            board: board.clone(),
+            directory: directory.clone(),
+            commits: commits.clone(),
+        };
+        // The first answers are those of the file, not of an empty memory.
+        upkeep.look_again()?;
         let writer = Writer {
             data_version: writer::data_version(&connection)?,
             connection,
@@ -134,21 +144,10 @@ impl SqliteStore {
             board: board.clone(),
             process: process.clone(),
             lock,
-            commits: commits.clone(),
+            commits,
         };
         let (sender, inbox) = mpsc::channel(writer::MOST_WAITING);
         let desk = Desk::new(writer);
-        let upkeep = Upkeep {
-            desk: desk.from_afar(),
-            connection: opening::connect_upkeep(path)?,
-            log_path: log_path(path),
-            zone: options.time_zone.clone(),
-            board: board.clone(),
-            directory: directory.clone(),
-            commits,
-        };
-        // The first answers are those of the file, not of an empty memory.
-        upkeep.look_again()?;
         let working = desk.clone();
         spawn("stellwerk-writer", move || working.work(inbox))?;
         spawn("stellwerk-upkeep", move || upkeep.run(upkeep_stopped))?;

@@ -17,8 +17,7 @@ use rusqlite::Connection;
 
 use crate::org::Directory;
 use crate::store::sqlite::board::{self, Board};
-use crate::store::sqlite::directory;
-use crate::store::sqlite::writer::FarDesk;
+use crate::store::sqlite::{directory, writer};
 
 /// How often another process's writing is looked for; half of what the contract allows, since
 /// the look itself takes time.
@@ -39,8 +38,6 @@ const LARGE_LOG_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The thread's belongings.
 pub(super) struct Upkeep {
-    /// Where the writer sits, for as long as somebody has the store.
-    pub(super) desk: FarDesk,
     pub(super) connection: Connection,
     pub(super) log_path: PathBuf,
     pub(super) zone: TimeZone,
@@ -52,8 +49,7 @@ pub(super) struct Upkeep {
 /// What was last seen and done.
 #[derive(Default)]
 pub(super) struct Done {
-    /// The last that was seen of other processes; `None`: not looked yet.
-    data_version: Option<i64>,
+    data_version: i64,
     synced: u64,
     checkpointed: u64,
     /// Ticks without a commit.
@@ -90,16 +86,14 @@ impl Upkeep {
         }
     }
 
-    /// Sees what other processes wrote. Asked is the writer's own connection, for which its own
-    /// commits change nothing: under load nobody reads all budgets four times a second for them.
+    /// Sees what was written, by whomever.
     fn look(&self, done: &mut Done) -> rusqlite::Result<()> {
-        let Some(data_version) = self.desk.data_version() else { return Ok(()) };
-        let data_version = data_version?;
-        if done.data_version == Some(data_version) {
+        let data_version = writer::data_version(&self.connection)?;
+        if data_version == done.data_version {
             return Ok(());
         }
         self.look_again()?;
-        done.data_version = Some(data_version);
+        done.data_version = data_version;
         Ok(())
     }
 

@@ -9,7 +9,7 @@
 //! a bad one fails alone.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
@@ -115,11 +115,6 @@ impl Desk {
         }
     }
 
-    /// The desk as seen by someone who does not keep the writer at it.
-    pub(super) fn from_afar(&self) -> FarDesk {
-        FarDesk(Arc::downgrade(&self.0))
-    }
-
     /// Works until told to stop or until nobody is left who could ask.
     pub(super) fn work(&self, mut inbox: mpsc::Receiver<Message>) {
         let mut last_commit = Instant::now();
@@ -154,19 +149,6 @@ impl Desk {
                 return;
             }
         }
-    }
-}
-
-/// A desk that may be empty.
-#[derive(Default)]
-pub(super) struct FarDesk(Weak<Mutex<Option<Writer>>>);
-
-impl FarDesk {
-    /// Changes whenever another process has committed; `None` once the store is closed.
-    pub(super) fn data_version(&self) -> Option<rusqlite::Result<i64>> {
-        let desk = self.0.upgrade()?;
-        let desk = desk.lock().ok()?;
-        desk.as_ref().map(|writer| data_version(&writer.connection))
     }
 }
 

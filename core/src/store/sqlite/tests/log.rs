@@ -6,7 +6,6 @@ use crate::store::sqlite::upkeep::{self, Done, Upkeep};
 /// Upkeep without its thread and its clock.
 fn upkeep_of(world: &World) -> Upkeep {
     Upkeep {
-        desk: Default::default(),
         connection: crate::store::sqlite::opening::connect_upkeep(&world.path()).unwrap(),
         log_path: crate::store::sqlite::log_path(&world.path()),
         zone: jiff::tz::TimeZone::UTC,
