@@ -1,17 +1,23 @@
 //! How much of the personal data in labelled texts the guard finds.
 //!
-//! `cargo run --release --example score_guard -- FOLDER_OR_FILE [--misses KIND]` reads every
-//! `.jsonl` and `.jsonl.gz` with rows `{"text","lang","spans":[{"start","end","type"}]}` (offsets in
-//! code points) and prints a table per file and language. `--misses` also prints what was missed
-//! or invented of a kind: such files hold training data, never people's texts.
+//! `cargo run --release --example score_guard -- FOLDER_OR_FILE [--model] [--kept-back]
+//! [--misses KIND]` reads every `.jsonl` and `.jsonl.gz` with rows
+//! `{"text","lang","spans":[{"start","end","type"}]}` (offsets in code points) and prints a table
+//! per file and language. With `--model` the classifier that ships looks too, as it does in the
+//! server; `--kept-back` leaves out what it has learnt from. `--misses` also prints what was
+//! missed or invented of a kind: such files hold training data, never people's texts.
 #![allow(clippy::print_stdout, reason = "a table for people is what it makes")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
-use stellwerk_core::classify::train::data::lines;
+use stellwerk_core::classify::train::data::{is_drawn, lines};
+use stellwerk_core::classify::trained::{self, Trained};
+use stellwerk_core::engine;
 use stellwerk_core::guard;
+use stellwerk_core::guard::hints::Hints;
 
 #[derive(Deserialize)]
 struct Row {
@@ -45,10 +51,15 @@ struct Count {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let place = PathBuf::from(arguments.next().ok_or("which folder or file?")?);
-    let misses = match arguments.next().as_deref() {
-        Some("--misses") => arguments.next(),
-        _ => None,
-    };
+    let mut how = How { model: None, kept_back: false, misses: None };
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--model" => how.model = Some(trained::shipped("auto")?),
+            "--kept-back" => how.kept_back = true,
+            "--misses" => how.misses = arguments.next(),
+            other => return Err(format!("unknown option {other}").into()),
+        }
+    }
     let mut files = vec![place.clone()];
     if place.is_dir() {
         files = std::fs::read_dir(&place)?
@@ -58,16 +69,41 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         files.sort();
     }
     for file in files {
-        score(&file, misses.as_deref())?;
+        score(&file, &how)?;
     }
     Ok(())
 }
 
-fn score(file: &Path, misses: Option<&str>) -> Result<(), Box<dyn std::error::Error>> {
+/// What was asked for.
+struct How {
+    model: Option<Arc<Trained>>,
+    kept_back: bool,
+    misses: Option<String>,
+}
+
+impl How {
+    fn find(&self, text: &str) -> Vec<Span> {
+        let texts = [text.to_owned()];
+        let hints = match &self.model {
+            Some(model) => engine::as_hints(&texts, model.scan(&texts)),
+            None => Hints::default(),
+        };
+        let found = guard::pii_with(text, &hints);
+        let span = |span: &guard::PiiSpan| Span {
+            start: span.start,
+            end: span.end,
+            kind: span.kind.to_owned(),
+        };
+        found.iter().map(span).collect()
+    }
+}
+
+fn score(file: &Path, how: &How) -> Result<(), Box<dyn std::error::Error>> {
     let mut rows: Vec<Row> = Vec::new();
     for line in lines(file)? {
         rows.push(serde_json::from_str(&line?)?);
     }
+    rows.retain(|row| !how.kept_back || is_drawn(&row.text));
     let mut labelled: BTreeSet<String> = BTreeSet::new();
     for span in rows.iter_mut().flat_map(|row| &mut row.spans) {
         span.kind = known(&span.kind).to_owned();
@@ -77,15 +113,11 @@ fn score(file: &Path, misses: Option<&str>) -> Result<(), Box<dyn std::error::Er
     for language in languages {
         let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.lang == language) {
-            let found = guard::pii(&row.text);
-            let found: Vec<Span> = found
-                .iter()
-                .map(|span| Span { start: span.start, end: span.end, kind: span.kind.to_owned() })
-                .collect();
+            let found = how.find(&row.text);
             for kind in &labelled {
                 let count = counts.entry(kind).or_default();
                 count.note(row, kind, &found);
-                if misses == Some(kind) {
+                if how.misses.as_ref() == Some(kind) {
                     tell(row, kind, &found);
                 }
             }

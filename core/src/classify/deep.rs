@@ -3,16 +3,19 @@
 //! Loads what ships or what a folder holds onto a device, and turns texts into logits and marked
 //! names. Knows nothing of calibration, windows or when it is asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
+use crate::classify::Input;
 use crate::classify::batch::{BatchError, Batcher, Settings};
 use crate::classify::encoder::device::{self, DeviceError};
 use crate::classify::encoder::{
     Config, Encoder, EncoderError, Output, Tokenizer, Tokens, entities,
 };
 use crate::classify::heads::{Entity, EntitySpan, Logits};
+use crate::classify::plain::{is_noise, plain, unnamed_input};
 
 /// The encoder's files, as bytes.
 #[derive(Debug, Clone)]
@@ -23,6 +26,24 @@ pub struct DeepFiles {
     pub weights: Bytes,
     /// `vocab.txt`: its vocabulary, one piece a line.
     pub vocabulary: Bytes,
+}
+
+impl DeepFiles {
+    /// The encoder's shape.
+    ///
+    /// # Errors
+    /// [`DeepError::Config`] where it is damaged.
+    pub fn config(&self) -> Result<Config, DeepError> {
+        serde_json::from_slice(&self.config).map_err(|error| DeepError::Config(error.to_string()))
+    }
+}
+
+/// Gives vectors of requests, for whoever learns from them.
+pub struct Vectors {
+    /// The encoder's name: the SHA-256 of its weights, in hex.
+    pub id: String,
+    /// The vector of a request; `None` for noise.
+    pub of: Box<dyn Fn(&Input) -> Option<Vec<f32>>>,
 }
 
 /// Why the encoder cannot be used.
@@ -57,6 +78,8 @@ pub struct Seen {
     pub logits: Logits,
     /// Names and places in the text, in bytes.
     pub entities: Vec<EntitySpan>,
+    /// What the heads read.
+    pub vector: Box<[f32]>,
 }
 
 /// A loaded encoder with the thread that computes.
@@ -65,6 +88,8 @@ pub struct Deep {
     tokenizer: Tokenizer,
     config: Config,
     batcher: Batcher,
+    weights: Bytes,
+    id: OnceLock<String>,
 }
 
 /// The encoder that ships inside the program; nothing of it is copied.
@@ -84,18 +109,33 @@ impl Deep {
     /// # Errors
     /// [`DeepError`] says which file is damaged, or that the device is not there.
     pub fn load(files: &DeepFiles, device: &str) -> Result<Self, DeepError> {
-        let config: Config = serde_json::from_slice(&files.config)
-            .map_err(|error| DeepError::Config(error.to_string()))?;
-        let wanted = crate::classify::heads::CLASSES;
-        if config.classes != wanted {
-            return Err(DeepError::Heads { found: config.classes, wanted });
+        let deep = Self::load_headless(files, device)?;
+        let (found, wanted) = (deep.config.classes, crate::classify::heads::CLASSES);
+        match found == wanted {
+            true => Ok(deep),
+            false => Err(DeepError::Heads { found, wanted }),
         }
+    }
+
+    /// Loads an encoder that need not have our heads: for its vectors alone.
+    ///
+    /// # Errors
+    /// As [`Deep::load`].
+    pub fn load_headless(files: &DeepFiles, device: &str) -> Result<Self, DeepError> {
+        let config = files.config()?;
         let device = device::open(device)?;
         let tokenizer = Tokenizer::from_vocabulary(&files.vocabulary)?;
         let encoder = Arc::new(Encoder::load(&config, files.weights.clone(), &device)?);
         let settings = Settings::suited_to(&device);
         let batcher = Batcher::start(encoder, settings).map_err(DeepError::Thread)?;
-        Ok(Deep { tokenizer, config, batcher })
+        let (weights, id) = (files.weights.clone(), OnceLock::new());
+        Ok(Deep { tokenizer, config, batcher, weights, id })
+    }
+
+    /// The SHA-256 of its weights, in hex; reckoned when somebody asks, since it takes as long as
+    /// ten questions.
+    pub fn id(&self) -> &str {
+        self.id.get_or_init(|| hex::encode(Sha256::digest(&self.weights)))
     }
 
     /// Reads texts with what stood before each, and waits for the thread: not for the threads of
@@ -109,6 +149,18 @@ impl Deep {
             .ok()?;
         let outputs = self.outputs(tokens.clone()).inspect_err(told).ok()?;
         tokens.iter().zip(outputs).map(|(tokens, output)| self.seen(tokens, &output)).collect()
+    }
+
+    /// What the encoder makes of what a person wrote, without what stood before it; `None` for
+    /// noise, and where it has too much to do.
+    pub fn vector(&self, input: &Input) -> Option<Vec<f32>> {
+        let input = &unnamed_input(input);
+        if is_noise(&input.text) {
+            return None;
+        }
+        let text = plain(&input.text);
+        let tokens = self.tokenizer.encode(&text, "", self.config.max_tokens).ok()?;
+        Some(self.outputs(vec![tokens]).inspect_err(told).ok()?.pop()?.pooled)
     }
 
     fn outputs(&self, tokens: Vec<Tokens>) -> Result<Vec<Output>, BatchError> {
@@ -130,6 +182,7 @@ impl Deep {
         Some(Seen {
             logits: Logits::from_slice(&output.classes)?,
             entities: found.into_iter().filter_map(span).collect(),
+            vector: output.pooled.clone().into(),
         })
     }
 }

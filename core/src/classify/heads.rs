@@ -97,14 +97,32 @@ impl Logits {
     }
 
     /// With the length of the text counted into the complexity. Words alone predict badly where a
-    /// cheap model fails, and length alone does as well on exam questions; together they do better
-    /// than either (APGR over sets left out: words 0.686, length 0.656, so weighted 0.691).
+    /// cheap model fails, and on some sets of exam questions length alone does better; the weight
+    /// is a compromise between sets (`cargo run --example score_complexity`).
     #[must_use]
     pub fn with_length(mut self, text: &str) -> Self {
-        const WEIGHT: f32 = 0.75;
+        const WEIGHT: f32 = 1.0;
         const USUAL: f32 = 120.0;
         self.0[Head::Complexity.range().start] += WEIGHT * (text.len().max(4) as f32 / USUAL).ln();
         self
+    }
+
+    /// As the calibration reads them: what it divides, scales and shifts is done.
+    #[must_use]
+    pub fn calibrated(&self, calibration: &Calibration) -> Self {
+        let mut read = *self;
+        for head in Head::ALL {
+            let logits = &mut read.0[head.range()];
+            match head {
+                Head::Complexity => logits[0] = calibration.complexity.logit(logits[0]),
+                Head::Injection => logits[0] = calibration.injection.logit(logits[0]),
+                _ => {
+                    let temperature = calibration.temperature(*head);
+                    logits.iter_mut().for_each(|logit| *logit /= temperature);
+                }
+            }
+        }
+        read
     }
 
     /// From a model's output; `None` where it has another width or a number that is none.
@@ -124,8 +142,12 @@ pub struct Platt {
 }
 
 impl Platt {
+    fn logit(self, logit: f32) -> f32 {
+        self.scale * logit + self.shift
+    }
+
     fn probability(self, logit: f32) -> f32 {
-        sigmoid(self.scale * logit + self.shift)
+        sigmoid(self.logit(logit))
     }
 }
 
@@ -194,17 +216,61 @@ impl Calibration {
 /// `heads.json`: how the stages' numbers are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct HeadsFile {
-    /// 1.
+    /// 2.
     pub version: u32,
     /// Of the fast stage.
     pub fast: Calibration,
     /// Of the deep stage, where there is one.
     #[serde(default)]
     pub deep: Option<Calibration>,
+    /// Of both together, where there is a deep stage.
+    #[serde(default)]
+    pub both: Option<Both>,
     /// From where on the fast stage answers alone.
     pub alone: Alone,
-    /// How much the fast stage's opinion counts beside the deep one's, 0…1.
-    pub share: f32,
+}
+
+impl HeadsFile {
+    /// What both stages say together; the fast one's answer where nothing was fitted for both.
+    pub fn joined(&self, fast: &Logits, deep: &Logits) -> (Logits, Calibration) {
+        match (&self.deep, &self.both) {
+            (Some(of_deep), Some(both)) => {
+                let joined = both.join(&fast.calibrated(&self.fast), &deep.calibrated(of_deep));
+                (joined, both.calibration)
+            }
+            _ => (*fast, self.fast),
+        }
+    }
+}
+
+/// How the stages' opinions become one: two models err in different places, so together they err
+/// less. Calibrated logits are added by weight, head by head, and calibrated once more (a
+/// logarithmic opinion pool; Genest and Zidek 1986, Statistical Science 1).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Both {
+    /// How much the fast stage counts, 0…1, for each head in the order of [`Head::ALL`].
+    pub shares: [f32; 6],
+    /// Of what comes out.
+    pub calibration: Calibration,
+}
+
+impl Both {
+    /// Joins logits that are calibrated already.
+    pub fn join(&self, fast: &Logits, deep: &Logits) -> Logits {
+        let mut joined = *deep;
+        for (head, share) in Head::ALL.iter().zip(self.shares) {
+            let range = head.range();
+            for (own, other) in joined.0[range.clone()].iter_mut().zip(&fast.0[range]) {
+                *own = *own * (1.0 - share) + other * share;
+            }
+        }
+        joined
+    }
+
+    /// Whether every number can be calculated with.
+    pub fn is_sound(&self) -> bool {
+        self.calibration.is_sound() && self.shares.iter().all(|share| (0.0..=1.0).contains(share))
+    }
 }
 
 /// Confidences from which on the fast stage's answer stands.
@@ -216,6 +282,15 @@ pub struct Alone {
     pub sensitivity: f32,
     /// Of injection: how far from even, so 0.3 means below 0.2 or above 0.8.
     pub injection: f32,
+}
+
+impl Alone {
+    /// Whether what the fast stage said will do.
+    pub fn is_sure(&self, shares: &Shares) -> bool {
+        likeliest(shares.head(Head::Task)).1 >= self.task
+            && likeliest(shares.head(Head::Sensitivity)).1 >= self.sensitivity
+            && (shares.injection() - 0.5).abs() >= self.injection
+    }
 }
 
 /// A name or place that the tag head found.
@@ -254,16 +329,6 @@ impl Shares {
     /// The probability of an attack.
     pub fn injection(&self) -> f32 {
         self.head(Head::Injection)[0]
-    }
-
-    /// Both opinions, the other one weighted by `share`: two models err in different places, so
-    /// together they err less.
-    pub fn mixed(&self, other: &Shares, share: f32) -> Self {
-        let mut mixed = *self;
-        for (own, other) in mixed.0.iter_mut().zip(other.0) {
-            *own = *own * (1.0 - share) + other * share;
-        }
-        mixed
     }
 
     /// Takes the other's numbers for one head.

@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::classify::Input;
+
 /// The text as a person reads it. Borrowed where nothing had to be done, which is nearly always.
 pub fn plain(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_suspect) && !has_letters_set_apart(text) {
@@ -22,6 +24,20 @@ pub fn plain(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(closed_up(&plain))
+}
+
+/// The request without placeholders; nothing is copied where there are none.
+pub(super) fn unnamed_input(input: &Input) -> Cow<'_, Input> {
+    let is_free = |text: &String| matches!(unnamed(text), Cow::Borrowed(_));
+    if is_free(&input.text) && is_free(&input.system) && input.history.iter().all(is_free) {
+        return Cow::Borrowed(input);
+    }
+    Cow::Owned(Input {
+        text: unnamed(&input.text).into_owned(),
+        system: unnamed(&input.system).into_owned(),
+        history: input.history.iter().map(|turn| unnamed(turn).into_owned()).collect(),
+        ..input.clone()
+    })
 }
 
 /// Whether a text is no wish that could be understood: nothing in it, hardly a letter, one sign

@@ -14,12 +14,12 @@ use std::time::Instant;
 
 use lru::LruCache;
 
-use crate::classify::deep::{Deep, DeepError, DeepFiles};
+use crate::classify::deep::{Deep, DeepError, DeepFiles, Vectors};
 use crate::classify::fast::{Fast, FastError, features};
 use crate::classify::heads::{
     Calibration, EntitySpan, Head, HeadsFile, Logits, Shares, decode, likeliest,
 };
-use crate::classify::plain::{is_noise, plain, unnamed};
+use crate::classify::plain::{is_noise, plain, unnamed_input};
 use crate::classify::{Classifier, Input, language};
 use crate::trace::Classification;
 
@@ -66,12 +66,20 @@ impl std::fmt::Debug for Trained {
     }
 }
 
-/// What the stages said about one text; holds no text.
+/// What the deep stage said about one text; holds no text.
 #[derive(Debug, Clone)]
 struct Read {
-    shares: Shares,
+    logits: Logits,
     entities: Vec<EntitySpan>,
-    is_deep: bool,
+    /// For classifiers of one's own.
+    vector: Box<[f32]>,
+}
+
+/// What the fast stage said about one text: of the whole, and of each window of a long middle.
+struct FastRead {
+    logits: Logits,
+    shares: Shares,
+    windows: Vec<Shares>,
 }
 
 /// What stands in the texts of a request.
@@ -83,8 +91,8 @@ pub struct Scan {
     pub entities: Vec<Vec<EntitySpan>>,
 }
 
-/// How many answers are remembered: a few hundred bytes each.
-const REMEMBERED: usize = 2_048;
+/// How many answers are remembered: about four kilobytes each, most of it the vector.
+const REMEMBERED: usize = 1_024;
 
 /// What ships inside the program, on the device that suits best.
 pub static SHIPPED: LazyLock<Result<Arc<Trained>, LoadError>> =
@@ -132,20 +140,6 @@ fn shipped_files() -> Files<'static> {
     }
 }
 
-/// The request without placeholders; nothing is copied where there are none.
-fn unnamed_input(input: &Input) -> Cow<'_, Input> {
-    let is_free = |text: &String| matches!(unnamed(text), Cow::Borrowed(_));
-    if is_free(&input.text) && is_free(&input.system) && input.history.iter().all(is_free) {
-        return Cow::Borrowed(input);
-    }
-    Cow::Owned(Input {
-        text: unnamed(&input.text).into_owned(),
-        system: unnamed(&input.system).into_owned(),
-        history: input.history.iter().map(|turn| unnamed(turn).into_owned()).collect(),
-        ..input.clone()
-    })
-}
-
 impl Trained {
     /// Loads a classifier from its files.
     ///
@@ -154,15 +148,17 @@ impl Trained {
     pub fn load(files: &Files<'_>, device: &str) -> Result<Self, LoadError> {
         let heads: HeadsFile = serde_json::from_slice(files.heads)
             .map_err(|error| LoadError::Heads(error.to_string()))?;
-        if heads.version != 1 {
+        if heads.version != 2 {
             return Err(LoadError::Heads(format!("version {} is not known", heads.version)));
         }
         let calibrations = [Some(heads.fast), heads.deep];
-        if !calibrations.iter().flatten().all(Calibration::is_sound) {
+        let is_sound = calibrations.iter().flatten().all(Calibration::is_sound)
+            && heads.both.is_none_or(|both| both.is_sound());
+        if !is_sound {
             return Err(LoadError::Heads("a number is out of range".to_owned()));
         }
         let deep = files.deep.as_ref().map(|files| Deep::load(files, device)).transpose()?;
-        if deep.is_some() && heads.deep.is_none() {
+        if deep.is_some() && (heads.deep.is_none() || heads.both.is_none()) {
             return Err(LoadError::Heads("there is no calibration of the encoder".to_owned()));
         }
         Ok(Trained {
@@ -201,26 +197,33 @@ impl Trained {
     }
 
     fn read(&self, input: &Input) -> (Shares, Calibration, &'static str) {
-        let fast = self.fast_shares(input);
+        let fast = self.fast_read(input);
         // Noise says nothing to a deep reader either, and comes by the megabyte.
-        let is_worth_it = !self.is_sure(&fast) && !is_noise(&input.text);
+        let is_worth_it = !self.heads.alone.is_sure(&fast.shares) && !is_noise(&input.text);
         let Some(deep) = self.deep.as_ref().filter(|_| is_worth_it) else {
-            return (fast, self.heads.fast, "fast");
+            return (fast.shares, self.heads.fast, "fast");
         };
         let text = plain(&input.text);
-        let calibration = self.heads.deep.unwrap_or(self.heads.fast);
         let Some(read) = self.deep_read(deep, &text, &input.context()) else {
             // The deep stage has too much to do, or failed: the fast answer, and the safer side.
             let unsure = Calibration { sure_task: 1.0, ..self.heads.fast };
-            return (fast, unsure, "fast");
+            return (fast.shares, unsure, "fast");
         };
-        let shares = self.with_windows(deep, &text, read.shares.mixed(&fast, self.heads.share));
+        let (joined, calibration) = self.heads.joined(&fast.logits, &read.logits);
+        let mut shares = Shares::of(&joined, &calibration);
+        fast.windows.iter().for_each(|window| raise(&mut shares, window));
+        // A long text's windows between head and tail, for what must not be missed there.
+        for window in middle_windows(&text, DEEP_WINDOW, MOST_DEEP_WINDOWS) {
+            if let Some((shares_there, _)) = self.window(deep, window) {
+                raise(&mut shares, &shares_there);
+            }
+        }
         (shares, calibration, "deep")
     }
 
     /// The fast stage's opinion. What may raise the level or be an attack anywhere in a long
     /// text counts, so that nothing is silently cut.
-    fn fast_shares(&self, input: &Input) -> Shares {
+    fn fast_read(&self, input: &Input) -> FastRead {
         let plain_text = plain(&input.text);
         let tidied;
         let input = match &plain_text {
@@ -232,22 +235,29 @@ impl Trained {
         };
         let logits = self.fast.logits(&features(input)).with_length(&input.text);
         let mut shares = Shares::of(&logits, &self.heads.fast);
-        for window in middle_windows(&input.text, WINDOW, MOST_WINDOWS) {
-            let part = Shares::of(&self.window_logits(window), &self.heads.fast);
-            raise(&mut shares, &part);
-        }
-        shares
+        let windows: Vec<Shares> = middle_windows(&input.text, WINDOW, MOST_WINDOWS)
+            .into_iter()
+            .map(|window| Shares::of(&self.window_logits(window), &self.heads.fast))
+            .collect();
+        windows.iter().for_each(|window| raise(&mut shares, window));
+        FastRead { logits, shares, windows }
+    }
+
+    /// What both stages say of a window, read as a person reads it, and the names in it as they
+    /// are written.
+    fn window(&self, deep: &Deep, window: &str) -> Option<(Shares, Arc<Read>)> {
+        let written = self.deep_read(deep, window, "")?;
+        let text = plain(window);
+        let meant = match &text {
+            Cow::Borrowed(_) => written.clone(),
+            Cow::Owned(text) => self.deep_read(deep, text, "")?,
+        };
+        let (joined, calibration) = self.heads.joined(&self.window_logits(&text), &meant.logits);
+        Some((Shares::of(&joined, &calibration), written))
     }
 
     fn window_logits(&self, window: &str) -> Logits {
         self.fast.logits(&features(&Input::text(window)))
-    }
-
-    fn is_sure(&self, shares: &Shares) -> bool {
-        let alone = &self.heads.alone;
-        likeliest(shares.head(Head::Task)).1 >= alone.task
-            && likeliest(shares.head(Head::Sensitivity)).1 >= alone.sensitivity
-            && (shares.injection() - 0.5).abs() >= alone.injection
     }
 
     /// The deep stage on one text with what stood before it; `None` where it gave no answer.
@@ -257,24 +267,13 @@ impl Trained {
             return Some(read);
         }
         let seen = deep.read(&[(text, context)])?.pop()?;
-        let calibration = self.heads.deep.unwrap_or(self.heads.fast);
         let read = Arc::new(Read {
-            shares: Shares::of(&seen.logits, &calibration),
+            logits: seen.logits.with_length(text),
             entities: seen.entities,
-            is_deep: true,
+            vector: seen.vector,
         });
         self.remember(key, read.clone());
         Some(read)
-    }
-
-    /// A long text's windows between head and tail, for what must not be missed there.
-    fn with_windows(&self, deep: &Deep, text: &str, mut shares: Shares) -> Shares {
-        for window in middle_windows(text, DEEP_WINDOW, MOST_DEEP_WINDOWS) {
-            if let Some(read) = self.deep_read(deep, window, "") {
-                raise(&mut shares, &read.shares);
-            }
-        }
-        shares
     }
 
     fn remembered(&self, key: u64) -> Option<Arc<Read>> {
@@ -285,6 +284,26 @@ impl Trained {
     fn remember(&self, key: u64, read: Arc<Read>) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.put(key, read);
+    }
+
+    /// What the encoder makes of what a person wrote, for classifiers of one's own: as many numbers
+    /// as its heads read. Without what stood before it, since they learn from single lines. `None` without a deep stage, for noise, and where it has too much to do.
+    pub fn vector(&self, input: &Input) -> Option<Vec<f32>> {
+        let input = &unnamed_input(input);
+        let deep = self.deep.as_ref().filter(|_| !is_noise(&input.text))?;
+        let read = self.deep_read(deep, &plain(&input.text), "")?;
+        Some(read.vector.to_vec())
+    }
+
+    /// The same, for whoever learns from it. `None` without a deep stage.
+    pub fn vectors(self: &Arc<Self>) -> Option<Vectors> {
+        let (id, own) = (self.encoder_id()?.to_owned(), self.clone());
+        Some(Vectors { id, of: Box::new(move |input| own.vector(input)) })
+    }
+
+    /// The encoder's name: the SHA-256 of its weights, in hex. `None` without a deep stage.
+    pub fn encoder_id(&self) -> Option<&str> {
+        self.deep.as_ref().map(Deep::id)
     }
 
     /// Looks through every text for attacks, and where there is a deep stage for names.
@@ -302,17 +321,16 @@ impl Trained {
         if is_noise(text) {
             return (0.0, Vec::new());
         }
-        let fast = self.fast_shares(&Input::text(text)).injection();
-        let Some(deep) = &self.deep else { return (fast, Vec::new()) };
+        let Some(deep) = &self.deep else {
+            return (self.fast_read(&Input::text(text)).shares.injection(), Vec::new());
+        };
         let mut entities: Vec<EntitySpan> = Vec::new();
-        let mut injection = 0.0_f32;
-        let mut answered = false;
+        let mut injection: Option<f32> = None;
         for (from, window) in all_windows(text, DEEP_WINDOW, MOST_SCANNED) {
-            let Some(read) = self.deep_read(deep, window, "") else { continue };
-            answered |= read.is_deep;
-            let own = read.shares.injection();
+            let Some((shares, read)) = self.window(deep, window) else { continue };
             let is_whole = window.len() == text.len();
-            injection = injection.max(if is_whole { own } else { far(own) });
+            let own = if is_whole { shares.injection() } else { far(shares.injection()) };
+            injection = Some(injection.map_or(own, |most| most.max(own)));
             let moved = read.entities.iter().map(|entity| EntitySpan {
                 start: entity.start + from,
                 end: entity.end + from,
@@ -320,10 +338,17 @@ impl Trained {
             });
             entities.extend(moved);
         }
-        let share = self.heads.share;
-        match answered {
-            true => (injection * (1.0 - share) + fast * share, entities),
-            false => (fast, entities),
+        // Windows are read alone. What only the whole shows both stages see at once, where it is
+        // short enough for that; beyond it the fast one alone has read all.
+        let fast = || self.fast_read(&Input::text(text)).shares.injection();
+        let whole = match text.len() {
+            ..=DEEP_WINDOW => injection,
+            ..=WHOLE => self.window(deep, text).map(|(shares, _)| shares.injection()),
+            _ => Some(far(fast())),
+        };
+        match (injection, whole) {
+            (Some(found), Some(whole)) => (found.max(whole), entities),
+            _ => (fast(), entities),
         }
     }
 }

@@ -84,7 +84,11 @@ proptest! {
         let shares = Shares::of(&logits, &calibration);
         let found = decode(&shares, &calibration, "deep");
         prop_assert!((0.0..=1.0).contains(&found.task_confidence));
-        let again = shares.mixed(&shares, 0.4).injection();
-        prop_assert!((again - shares.injection()).abs() < 1e-6);
+        let plain = Calibration::default();
+        let read = logits.calibrated(&calibration);
+        prop_assert!((Shares::of(&read, &plain).injection() - shares.injection()).abs() < 1e-6);
+        let both = Both { shares: [0.4; 6], calibration: plain };
+        let again = Shares::of(&both.join(&read, &read), &plain);
+        prop_assert!((again.injection() - shares.injection()).abs() < 1e-5);
     }
 }

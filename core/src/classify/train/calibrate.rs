@@ -38,6 +38,40 @@ pub fn fit(held: &[Held]) -> Calibration {
     calibration
 }
 
+/// How badly a head is read at its best temperature, or scale and shift: the mean of the negative
+/// logarithm of what the truth was given.
+pub fn loss(held: &[Held], head: Head) -> f64 {
+    let total: f64 = held.iter().map(|row| f64::from(row.weight)).sum();
+    if total <= 0.0 {
+        return f64::INFINITY;
+    }
+    let sum: f64 = match head.is_choice() {
+        true => {
+            let temperature = temperature(held, head);
+            held.iter()
+                .filter_map(|row| {
+                    let share =
+                        softmax(row.logits.of(head), temperature)[row.target.class(head)?];
+                    Some(f64::from(-row.weight) * f64::from(share.max(1e-9)).ln())
+                })
+                .sum()
+        }
+        false => {
+            let platt = platt(held, head);
+            held.iter()
+                .map(|row| {
+                    let logit = platt.scale * row.logits.of(head)[0] + platt.shift;
+                    let found = f64::from(sigmoid(logit)).clamp(1e-9, 1.0 - 1e-9);
+                    let wanted = f64::from(row.target.wanted[head.range().start]);
+                    -f64::from(row.weight)
+                        * (wanted * found.ln() + (1.0 - wanted) * (1.0 - found).ln())
+                })
+                .sum()
+        }
+    };
+    sum / total
+}
+
 /// The temperature with the smallest loss, by golden section over its logarithm: the loss has one
 /// valley there.
 fn temperature(held: &[Held], head: Head) -> f32 {
@@ -67,31 +101,44 @@ fn temperature(held: &[Held], head: Head) -> f32 {
     f32::midpoint(low, high).exp()
 }
 
-/// Platt's scale and shift, by gradient descent with steps that shrink when they overshoot.
+/// Platt's scale and shift, by Newton's method: the loss has one valley, and two numbers are soon
+/// there whatever the size of the logits.
 fn platt(held: &[Held], head: Head) -> Platt {
     let column = head.range().start;
-    let rows: Vec<(f32, f32, f32)> = held
+    let rows: Vec<(f64, f64, f64)> = held
         .iter()
         .filter(|row| row.target.weights[head as usize] > 0.0)
         .map(|row| (row.logits.0[column], row.target.wanted[column], row.weight))
+        .map(|(logit, wanted, weight)| (f64::from(logit), f64::from(wanted), f64::from(weight)))
         .collect();
-    let total: f32 = rows.iter().map(|(_, _, weight)| weight).sum();
-    let (mut scale, mut shift) = (1.0_f32, 0.0_f32);
+    let total: f64 = rows.iter().map(|(_, _, weight)| weight).sum();
+    let (mut scale, mut shift) = (1.0_f64, 0.0_f64);
     if total <= 0.0 {
-        return Platt { scale, shift };
+        return Platt { scale: 1.0, shift: 0.0 };
     }
-    for step in 0..400 {
-        let (mut by_scale, mut by_shift) = (0.0_f32, 0.0_f32);
+    for _ in 0..60 {
+        // The gradient, and the matrix of second derivatives with a little on its diagonal, so
+        // that rows that are told apart perfectly do not drive the scale to infinity.
+        let (mut by_scale, mut by_shift) = (1e-3 * (scale - 1.0), 1e-3 * shift);
+        let (mut scales, mut mixed, mut shifts) = (1e-3, 0.0, 1e-3);
         for (logit, wanted, weight) in &rows {
-            let off = weight * (sigmoid(scale * logit + shift) - wanted) / total;
+            let found = 1.0 / (1.0 + (-(scale * logit + shift)).exp());
+            let (off, bend) =
+                (weight * (found - wanted) / total, weight * found * (1.0 - found) / total);
             by_scale += off * logit;
             by_shift += off;
+            scales += bend * logit * logit;
+            mixed += bend * logit;
+            shifts += bend;
         }
-        let rate = 2.0 / (1.0 + step as f32 * 0.02);
-        scale = (scale - rate * by_scale).max(0.05);
-        shift -= rate * by_shift;
+        let determinant = scales * shifts - mixed * mixed;
+        let scale_step = (shifts * by_scale - mixed * by_shift) / determinant;
+        let shift_step = (scales * by_shift - mixed * by_scale) / determinant;
+        // Far from the valley Newton overshoots.
+        scale = (scale - scale_step.clamp(-0.5, 0.5)).max(0.05);
+        shift -= shift_step.clamp(-1.0, 1.0);
     }
-    Platt { scale, shift }
+    Platt { scale: scale as f32, shift: shift as f32 }
 }
 
 /// How many harmless texts may count as attacks: by default an attack is blocked, and one person

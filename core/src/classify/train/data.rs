@@ -72,6 +72,17 @@ impl std::fmt::Debug for Example {
 }
 
 impl Example {
+    /// Whether nobody learns from it, so that what ships can be calibrated and scored on it: some
+    /// of the rows of ours that are labelled for every head, of the prompts that models were
+    /// measured on, and of the texts with marked names.
+    pub fn is_kept_back(&self) -> bool {
+        let is_ours = self.task.is_some()
+            && self.domain.is_some()
+            && self.sensitivity.is_some()
+            && self.injection.is_some();
+        (is_ours || !self.scores.is_empty() || !self.span_kinds.is_empty()) && is_drawn(&self.text)
+    }
+
     /// The example as a classifier reads it.
     pub fn input(&self) -> Input {
         Input {
@@ -81,6 +92,11 @@ impl Example {
             ..Input::default()
         }
     }
+}
+
+/// One text in twenty, drawn by the text itself, so that every program draws the same.
+pub fn is_drawn(text: &str) -> bool {
+    Sha256::digest(text.as_bytes())[0] < 13
 }
 
 /// A marked place in a text.

@@ -3,7 +3,9 @@
 //! Each stage leaves a file in the work folder and is not done again when it is there, so an
 //! interrupted run goes on where it stopped: `vocab.txt`, `distilled.safetensors`,
 //! `tuned.safetensors`. Within a stage a checkpoint is written every few hundred steps; the
-//! optimiser's moments are not kept in it and warm up anew.
+//! optimiser's moments are not kept in it and warm up anew, and the mean of the weights is taken
+//! over the steps that are left. Files are known by their names: whoever changes the data empties
+//! the folder.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use crate::classify::train::metrics;
 use crate::request::{Domain, Sensitivity, TaskKind};
 
 pub mod adam;
+mod average;
 pub mod checkpoint;
 pub mod distill;
 mod fused;
@@ -34,6 +37,7 @@ pub mod vocabulary;
 mod tests;
 
 use adam::Pace;
+use average::Average;
 use distill::{Pair, Stage};
 use net::{Batch, Net, Tokens};
 use tune::{Heads, Sample};
@@ -53,6 +57,8 @@ pub struct Plan {
     pub epochs: usize,
     /// Learning rate of fine-tuning at its highest.
     pub rate: f32,
+    /// From which share of the steps on weights are averaged.
+    pub averaged_from: f32,
     /// Tokens of a text in training.
     pub max_tokens: usize,
     /// Tokens of a batch.
@@ -70,6 +76,7 @@ impl Default for Plan {
             full_rounds: 1,
             epochs: 2,
             rate: 8e-5,
+            averaged_from: 0.6,
             max_tokens: 128,
             batch_tokens: 2_048,
             seed: 13,
@@ -264,7 +271,11 @@ fn buckets(order: &[usize], size: usize, length: impl Fn(usize) -> usize) -> Vec
 }
 
 /// Batches of at most `tokens` tokens with padding, sequences of about one length together.
-fn by_tokens(order: &[usize], tokens: usize, length: impl Fn(usize) -> usize) -> Vec<Vec<usize>> {
+pub(in crate::classify::train) fn by_tokens(
+    order: &[usize],
+    tokens: usize,
+    length: impl Fn(usize) -> usize,
+) -> Vec<Vec<usize>> {
     let mut batches = Vec::new();
     for chunk in order.chunks(1_024) {
         let mut chunk = chunk.to_vec();
@@ -300,7 +311,7 @@ pub fn tuned(
     let tokenizer = tokenizer_of(pieces)?;
     let heads = samples::heads();
     let (held, train): (Vec<&Example>, Vec<&Example>) =
-        corpus.train.iter().partition(|example| samples::is_held(example));
+        corpus.train.iter().partition(|example| example.is_kept_back());
     let train: Vec<Example> = train.into_iter().cloned().collect();
     let make = |example: &Example| samples::sample(example, &tokenizer, plan.max_tokens);
     let all: Vec<Sample> = train.iter().map(make).collect::<Result<_, _>>()?;
@@ -347,6 +358,7 @@ pub fn tuned(
         done
     ));
     let start = done;
+    let mut average = Average::default();
     let mut sum = 0.0;
     for (at, batch) in epochs.iter().flatten().enumerate() {
         if (at as u32) < done {
@@ -363,16 +375,24 @@ pub fn tuned(
             Pace { rate, decay: 0.01, step: done - start },
             0.1,
         )?;
+        if done as f32 > plan.averaged_from * total as f32 && done.is_multiple_of(10) {
+            average.add(&net);
+        }
         if done.is_multiple_of(25) {
             say(format!("tune: step {done} of {total}, loss {:.3}", sum / 25.0));
             sum = 0.0;
         }
-        if done.is_multiple_of(150) || done as usize == total {
+        if done.is_multiple_of(300) || done as usize == total {
             checkpoint::save(&net, &part)?;
             write(&progress, &done.to_string())?;
             say(format!("  dev_real: {}", score(&net, &heads, &dev)?));
             say(format!("  held back: {}", score(&net, &heads, &held)?));
         }
+    }
+    if let Some(steps) = average.replace(&mut net) {
+        say(format!("tune: the mean of the weights at {steps} steps"));
+        say(format!("  dev_real: {}", score(&net, &heads, &dev)?));
+        say(format!("  held back: {}", score(&net, &heads, &held)?));
     }
     checkpoint::save(&net, &path)?;
     Ok(net)

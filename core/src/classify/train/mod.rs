@@ -9,6 +9,7 @@ pub mod calibrate;
 pub mod data;
 pub mod deep;
 pub mod fast;
+pub mod join;
 pub mod manifest;
 pub mod metrics;
 pub mod own;

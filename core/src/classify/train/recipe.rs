@@ -4,7 +4,7 @@
 //! another origin than what was learnt from; then all is learnt once more for what ships. Knows
 //! nothing of the command line.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use crate::classify::fast::{Fast, FastError, features};
@@ -129,16 +129,18 @@ fn heads_file(
         Err(cause) => return Err(FolderError::Read { path, cause }),
     };
     let alone = calibrate::alone(held, &fast, wanted);
-    let share = before.map_or(0.3, |before| before.share);
-    Ok(HeadsFile { version: 1, fast, deep: before.and_then(|before| before.deep), alone, share })
+    let (deep, both) = before.map_or((None, None), |before| (before.deep, before.both));
+    Ok(HeadsFile { version: 2, fast, deep, both, alone })
 }
 
 /// The rows to learn from: those with a label that a head of the fast stage has, not too many of
-/// one source, in a drawn order.
+/// one source, in a drawn order. What is kept back from the encoder is kept back here too, so
+/// that what both make of it together is honest.
 fn chosen<'c>(corpus: &'c Corpus, settings: &Settings) -> Vec<&'c Example> {
     let is_labelled = |example: &&Example| {
         Target::of(example).weights.iter().any(|weight| *weight > 0.0)
             && (example.span_kinds.is_empty() || example.task.is_some())
+            && !example.is_kept_back()
     };
     let mut examples: Vec<&Example> = corpus.train.iter().filter(is_labelled).collect();
     Lot::new(settings.learning.seed).shuffle(&mut examples);
@@ -309,6 +311,9 @@ fn figures(
     }
 }
 
+/// From which judged complexity on a prompt counts as hard.
+pub const HARD: f32 = 0.35;
+
 /// APGR where models were measured; else how well it tells hard from easy.
 fn complexity_figures(
     rows: &[&(&Example, Held)],
@@ -321,16 +326,31 @@ fn complexity_figures(
     let judged: Vec<(f32, bool)> = rows
         .iter()
         .filter(|(example, _)| example.scores.is_empty())
-        .map(|(_, held)| (score(held), held.target.wanted[column] > 0.35))
+        .map(|(_, held)| (score(held), held.target.wanted[column] > HARD))
         .collect();
     let mut figures = Vec::new();
     if measured.len() >= 20 {
         figures.push(("apgr", apgr(&measured)));
+        figures.extend(within_sets(rows, score).map(|worth| ("apgr_within_sets", worth)));
     }
     if judged.len() >= 20 {
         figures.push(("auc", auc(&judged)));
     }
     figures
+}
+
+/// The mean over sets of one origin: which set a prompt is from is easily told, and a company's
+/// questions are none of these sets. `None` where no set has a hundred rows.
+fn within_sets(rows: &[&(&Example, Held)], score: impl Fn(&Held) -> f32) -> Option<f64> {
+    let mut sets: BTreeMap<&str, Vec<Outcome>> = BTreeMap::new();
+    for (example, held) in rows {
+        if let Some(outcome) = outcome(example, score(held)) {
+            sets.entry(&example.source).or_default().push(outcome);
+        }
+    }
+    let worth: Vec<f64> =
+        sets.values().filter(|set| set.len() >= 100).map(|set| apgr(set)).collect();
+    (!worth.is_empty()).then(|| worth.iter().sum::<f64>() / worth.len() as f64)
 }
 
 /// What a cheap and a strong model made of a prompt, where both were measured.

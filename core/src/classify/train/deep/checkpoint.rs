@@ -1,6 +1,6 @@
 //! The encoder's weights on disk: MiniLM's to start from, and our own in between.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use candle_core::{DType, Device, Result, Tensor};
@@ -18,6 +18,12 @@ pub const SHAPE_COUNT: usize = 8;
 /// has none.
 pub fn load(file: &Path, layers: usize, device: &Device) -> Result<Net> {
     let tensors = candle_core::safetensors::load(file, &Device::Cpu)?;
+    let missing = |error: candle_core::Error| error.context(file.display().to_string());
+    of(tensors, layers, device).map_err(missing)
+}
+
+/// The same from tensors by name.
+pub fn of(tensors: HashMap<String, Tensor>, layers: usize, device: &Device) -> Result<Net> {
     let mut weights = BTreeMap::new();
     let mut words = None;
     for (name, tensor) in tensors {
@@ -36,8 +42,7 @@ pub fn load(file: &Path, layers: usize, device: &Device) -> Result<Net> {
     weights
         .entry(SHAPES.to_owned())
         .or_insert_with(|| Weight::new(vec![0.0; SHAPE_COUNT * WIDTH], vec![SHAPE_COUNT, WIDTH]));
-    let words = words
-        .ok_or_else(|| candle_core::Error::Msg(format!("{} has no {WORDS}", file.display())))?;
+    let words = words.ok_or_else(|| candle_core::Error::Msg(format!("there is no {WORDS}")))?;
     Ok(Net::new(layers, words, weights, device.clone()))
 }
 

@@ -66,7 +66,8 @@ pub fn sample(
     })
 }
 
-fn plain(read: tokenizer::Tokens) -> net::Tokens {
+/// What the tokenizer read, as the network takes it.
+pub fn plain(read: tokenizer::Tokens) -> net::Tokens {
     net::Tokens {
         ids: read.ids,
         types: read.types.into_iter().map(u32::from).collect(),
@@ -134,18 +135,9 @@ fn cap(example: &Example) -> usize {
         source if source.starts_with("mmlu_pro") => 70,
         source if source.starts_with("llmrouter") => 60,
         "template" => 120,
-        "pii" | "germeval2014_dev" => 1_000,
+        "names" | "germeval2014_dev" => 1_000,
         "presidio_synth_v2" | "pii_authored" => 500,
         _ if example.task.is_some() && example.domain.is_none() => 160,
         _ => 2_500,
     }
-}
-
-/// Whether a row of ours, labelled for every head, is kept back from learning: one in twenty, by
-/// its text.
-pub fn is_held(example: &Example) -> bool {
-    use sha2::Digest;
-    let is_ours =
-        example.task.is_some() && example.domain.is_some() && example.sensitivity.is_some();
-    is_ours && example.injection.is_some() && sha2::Sha256::digest(example.text.as_bytes())[0] < 13
 }

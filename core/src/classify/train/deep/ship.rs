@@ -10,14 +10,12 @@ use super::net::{HEADS, Net, WIDTH};
 use super::{DeepError, Plan, samples};
 use crate::classify::deep::{Deep, DeepFiles};
 use crate::classify::encoder::{Config, quantize};
-use crate::classify::heads::{Calibration, Head, HeadsFile, Shares, likeliest};
-use crate::classify::train::calibrate::{self, Held};
+use crate::classify::fast;
+use crate::classify::heads::HeadsFile;
 use crate::classify::train::data::{Corpus, Example};
 use crate::classify::train::fast::Target;
+use crate::classify::train::join::{self, Stages};
 use crate::classify::train::manifest::{FolderError, Manifest, Score, Stage, key, write};
-use crate::classify::train::metrics::accuracy;
-use crate::classify::train::recipe::score;
-use crate::classify::{fast, train};
 
 /// The stage's files.
 pub const FILES: [&str; 3] = ["encoder.json", "encoder.safetensors", "vocab.txt"];
@@ -66,28 +64,25 @@ pub fn ship(
     };
     let deep = Deep::load(&files, "cpu")?;
 
-    let kept: Vec<&Example> =
-        corpus.train.iter().filter(|example| samples::is_held(example)).collect();
-    let real: Vec<&Example> = corpus.dev_real.iter().collect();
-    let (kept_rows, real_rows) = (held(&deep, &kept), held(&deep, &real));
-    let both: Vec<Held> = kept_rows.iter().chain(&real_rows).map(|(_, row)| row.clone()).collect();
-    let calibration = calibrate::fit(&both);
-    let mut scores = score("kept back", &kept_rows, &calibration);
-    scores.extend(score("dev_real", &real_rows, &calibration));
-
     let path = folder.join("heads.json");
     let read =
         std::fs::read(&path).map_err(|cause| FolderError::Read { path: path.clone(), cause })?;
-    let mut heads: HeadsFile = serde_json::from_slice(&read)
-        .map_err(|error| ShipError::Fast(format!("{}: {error}", folder.display())))?;
+    let unusable = |error: String| ShipError::Fast(format!("{}: {error}", folder.display()));
+    let mut heads: HeadsFile =
+        serde_json::from_slice(&read).map_err(|error| unusable(error.to_string()))?;
     let fast = std::fs::read(folder.join("fast.safetensors"))
-        .map_err(|error| ShipError::Fast(format!("{}: {error}", folder.display())))?;
-    let fast = fast::Fast::from_bytes(&fast)
-        .map_err(|error| ShipError::Fast(format!("{}: {error}", folder.display())))?;
-    let (share, mixed) = best_share(&fast, &heads.fast, &real_rows, &calibration);
-    heads.deep = Some(calibration);
-    heads.share = share;
-    scores.extend(mixed);
+        .map_err(|error| unusable(error.to_string()))?;
+    let fast = fast::Fast::from_bytes(&fast).map_err(|error| unusable(error.to_string()))?;
+
+    let kept: Vec<&Example> =
+        corpus.train.iter().filter(|example| example.is_kept_back()).collect();
+    let real: Vec<&Example> = corpus.dev_real.iter().collect();
+    let kept = stages(&fast, &deep, &kept, 1.0);
+    // Few rows of another origin say as much as many of our own.
+    let weight = kept.len() as f32 / real.len().max(1) as f32;
+    let real = stages(&fast, &deep, &real, weight.max(1.0));
+    let scores = join::fit(&mut heads, &kept, &real);
+
     let mut text = serde_json::to_vec_pretty(&heads).unwrap_or_default();
     text.push(b'\n');
     write(&path, &text)?;
@@ -120,59 +115,27 @@ pub fn config(net: &Net) -> Config {
     }
 }
 
-/// What the encoder says of examples. Those that it cannot read are left out.
-fn held<'e>(deep: &Deep, examples: &[&'e Example]) -> Vec<(&'e Example, Held)> {
+/// What both stages say of examples. Those that the encoder cannot read are left out.
+fn stages<'e>(
+    fast: &fast::Fast,
+    deep: &Deep,
+    examples: &[&'e Example],
+    weight: f32,
+) -> Vec<Stages<'e>> {
     let mut rows = Vec::new();
     for chunk in examples.chunks(16) {
         let texts: Vec<(&str, &str)> =
             chunk.iter().map(|e| (e.text.as_str(), e.context.as_str())).collect();
         for (example, seen) in chunk.iter().zip(deep.read(&texts).unwrap_or_default()) {
-            let target = Target::of(example);
-            rows.push((*example, Held { logits: seen.logits, target, weight: 1.0 }));
+            let features = fast::features(&example.input());
+            rows.push(Stages {
+                example,
+                fast: fast.logits(&features).with_length(&example.text),
+                deep: seen.logits.with_length(&example.text),
+                target: Target::of(example),
+                weight,
+            });
         }
     }
     rows
-}
-
-/// How much the fast stage should count beside the encoder, by the task on `dev_real`, which
-/// neither has seen; and what both reach together.
-fn best_share(
-    fast: &fast::Fast,
-    fast_calibration: &Calibration,
-    rows: &[(&Example, Held)],
-    calibration: &Calibration,
-) -> (f32, Vec<Score>) {
-    let of = |share: f32, lang: &str| {
-        let pairs: Vec<(usize, usize)> = rows
-            .iter()
-            .filter(|(example, _)| example.lang == lang)
-            .filter_map(|(example, held)| {
-                let input = example.input();
-                let logits = fast.logits(&fast::features(&input)).with_length(&example.text);
-                let own = Shares::of(&held.logits, calibration);
-                let mixed = own.mixed(&Shares::of(&logits, fast_calibration), share);
-                Some((held.target.class(Head::Task)?, likeliest(mixed.head(Head::Task)).0))
-            })
-            .collect();
-        (accuracy(&pairs), pairs.len())
-    };
-    let tenths = (0..=9).map(|tenth| f32::from(tenth as u8) / 10.0);
-    // Both languages count alike, however many rows each has.
-    let best = tenths
-        .map(|share| (share, of(share, "de").0 + of(share, "en").0))
-        .fold((0.3, f64::MIN), |best, next| if next.1 > best.1 { next } else { best });
-    let scores = ["de", "en"]
-        .map(|lang| {
-            let (value, count) = of(best.0, lang);
-            train::manifest::Score {
-                on: "dev_real, both stages".to_owned(),
-                head: "task".to_owned(),
-                lang: lang.to_owned(),
-                figure: "accuracy".to_owned(),
-                value: (value * 10_000.0).round() / 10_000.0,
-                rows: count,
-            }
-        })
-        .to_vec();
-    (best.0, scores)
 }

@@ -65,6 +65,11 @@ pub fn add_heads(net: &mut Net, heads: &Heads, random: &mut dyn FnMut() -> f32) 
     for (name, outputs, inputs) in
         [(CLASSES, heads.outputs(), 2 * WIDTH), (TAGS, heads.tags, WIDTH)]
     {
+        if outputs == 0 {
+            net.weights.remove(&format!("{name}.weight"));
+            net.weights.remove(&format!("{name}.bias"));
+            continue;
+        }
         let fits = net
             .weights
             .get(&format!("{name}.weight"))
