@@ -33,8 +33,7 @@ async fn check_says_not_yet_to_what_is_not_built() {
 #[tokio::test]
 async fn commands_that_are_not_built_say_not_yet_and_exit_with_1() {
     let folder = TempDir::new().expect("a folder");
-    let commands: [&[&str]; 8] = [
-        &["train", "--data", "x", "--out", "y", "--tune"],
+    let commands: [&[&str]; 7] = [
         &["knowledge", "search", "text", "--as", "anna"],
         &["models", "impact", "mini"],
         &["models", "pause", "mini", "--reason", "x"],

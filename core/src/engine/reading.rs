@@ -27,6 +27,8 @@ pub(super) struct Reader {
     trained: Option<Arc<Trained>>,
     /// Classifiers of one's own, by name.
     own: BTreeMap<String, Own>,
+    /// Gives them their vectors, if one of them was learnt with an encoder.
+    encoder: Option<Arc<Trained>>,
 }
 
 /// Guard and classifier over one request.
@@ -52,13 +54,25 @@ impl Reader {
             }
             ClassifyMode::Rules | ClassifyMode::Off => None,
         };
-        let own = config.classify.custom.iter().filter_map(|(name, folder)| own(name, folder));
-        Reader { mode, trained, own: own.collect() }
+        let wanted = config.classify.custom.iter().filter(|_| mode != ClassifyMode::Off);
+        let own = wanted.filter_map(|(name, folder)| own(name, folder, device));
+        let mut own: BTreeMap<String, Own> = own.collect();
+        // They read by the encoder whatever the mode says, which is of the house's own questions.
+        let encoder = match own.values().any(|own| own.encoder().is_some()) {
+            true => match trained.as_ref().filter(|trained| trained.encoder_id().is_some()) {
+                Some(trained) => Some(trained.clone()),
+                None => trained::shipped(device).ok(),
+            },
+            false => None,
+        };
+        own.retain(|name, own| fits(name, own, encoder.as_deref()));
+        Reader { mode, trained, own, encoder }
     }
 
     /// Whether reading takes microseconds for a text of ordinary length.
     pub(super) fn is_quick(&self) -> bool {
         self.trained.as_ref().is_none_or(|trained| trained.is_quick())
+            && self.own.values().all(Own::is_quick)
     }
 
     /// What kind of work it is; with `mode = "off"` what the request says, else internal.
@@ -68,9 +82,12 @@ impl Reader {
             (ClassifyMode::Full | ClassifyMode::Fast, Some(trained)) => trained.classify(input),
             _ => Rules.classify(input),
         };
+        let vector = self.encoder.as_ref().and_then(|encoder| encoder.vector(input));
         for (name, own) in &self.own {
             // Below its threshold a classifier says nothing, and no rule may rely on it.
-            let class = own.classify(input);
+            let class = own.classify(input, vector.as_deref());
+            // A class that could not be looked for may be the one that a rule waits for.
+            found.unsure |= own.encoder().is_some() && vector.is_none();
             if class.is_sure {
                 found.custom.insert(name.clone(), class.label);
             }
@@ -142,14 +159,27 @@ fn usable(trained: Result<Arc<Trained>, String>) -> Option<Arc<Trained>> {
 }
 
 /// A classifier of one's own; `check` has told what is wrong with one that cannot be loaded.
-fn own(name: &str, folder: &Path) -> Option<(String, Own)> {
-    match Own::load(folder) {
+fn own(name: &str, folder: &Path, device: &str) -> Option<(String, Own)> {
+    match Own::load_on(folder, device) {
         Ok(own) => Some((name.to_owned(), own)),
         Err(error) => {
             tracing::error!(classifier = name, %error, "a classifier of one's own is left out");
             None
         }
     }
+}
+
+/// Whether the encoder is the one that a classifier was learnt with: another one's vectors mean
+/// something else.
+fn fits(name: &str, own: &Own, encoder: Option<&Trained>) -> bool {
+    let fits = own.encoder().is_none() || own.encoder() == encoder.and_then(Trained::encoder_id);
+    if !fits {
+        tracing::error!(
+            classifier = name,
+            "a classifier of one's own was trained with another encoder and is left out; train it again"
+        );
+    }
+    fits
 }
 
 #[cfg(test)]
@@ -182,7 +212,7 @@ mod tests {
         let out = folder.path().join("support");
         let data = read(&file).expect("readable");
         let now = jiff::Timestamp::UNIX_EPOCH;
-        train(&data, &OwnSettings::default(), &out, now, &mut |_| {}).expect("trained");
+        train(&data, &OwnSettings::default(), None, &out, now, &mut |_| {}).expect("trained");
 
         let config =
             config(&format!("[classify]\ncustom = {{ support = \"{}\" }}\n", out.display()));

@@ -244,7 +244,20 @@ impl Reader {
                 None
             }
         };
+        let needed = own.as_ref().and_then(Own::encoder);
+        if needed.is_some() && needed != trained.as_deref().and_then(Trained::encoder_id) {
+            return Err(CommandError::refused(
+                "The classifier was trained with another encoder than the one that is here; train it again.",
+                "Der Klassifikator wurde mit einem anderen Encoder trainiert als dem hiesigen; bitte neu trainieren.",
+            ));
+        }
         Ok(Reader { trained, own })
+    }
+
+    fn custom(&self, own: &Own, input: &Input) -> Custom {
+        let encoder = self.trained.as_ref().filter(|_| own.encoder().is_some());
+        let vector = encoder.and_then(|encoder| encoder.vector(input));
+        Custom::from(own.classify(input, vector.as_deref()))
     }
 
     fn row(&self, text: &str) -> Result<Row, CommandError> {
@@ -283,7 +296,7 @@ impl Reader {
             pii: pii.collect(),
             domain: classification.domain,
             unsure: classification.unsure,
-            custom: self.own.as_ref().map(|own| own.classify(&input)).map(Custom::from),
+            custom: self.own.as_ref().map(|own| self.custom(own, &input)),
             stage: classification.stage,
             micros,
         })

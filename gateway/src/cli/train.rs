@@ -8,21 +8,21 @@ use std::path::Path;
 use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde_json::json;
+use stellwerk_core::classify::deep::{self, DeepFiles};
 use stellwerk_core::classify::train::data::{Corpus, DataError};
-use stellwerk_core::classify::train::deep;
+use stellwerk_core::classify::train::deep as deep_stage;
 use stellwerk_core::classify::train::manifest::Score;
+use stellwerk_core::classify::train::own::tuned::TuneSettings;
 use stellwerk_core::classify::train::own::{self, OwnScores, OwnSettings, TrainError};
 use stellwerk_core::classify::train::recipe::{self, Progress, RecipeError, Settings};
+use stellwerk_core::classify::trained;
 
 use crate::cli::args::TrainArgs;
 use crate::cli::setup::Context;
-use crate::cli::{CommandError, later, output};
+use crate::cli::{CommandError, output};
 use crate::wiring::chain;
 
 pub(super) fn run(context: &Context, args: &TrainArgs) -> Result<(), CommandError> {
-    if args.tune {
-        return later::not_yet("train --tune");
-    }
     match (&args.data, &args.recipe) {
         (Some(data), _) => one_s_own(context, args, data),
         (None, Some(sets)) => shipped(context, args, sets),
@@ -39,15 +39,42 @@ fn one_s_own(context: &Context, args: &TrainArgs, file: &Path) -> Result<(), Com
     let data = own::read(file).map_err(|error| wrong(&error))?;
     let bar = Bar::new();
     let settings = OwnSettings::default();
-    let scores = own::train(&data, &settings, &args.out, Timestamp::now(), &mut |progress| {
-        bar.show(&progress);
-    });
+    let mut show = |progress: Progress<'_>| bar.show(&progress);
+    let (out, now) = (&args.out, Timestamp::now());
+    let scores = match deep_files(args)? {
+        Some(files) => {
+            let tuning = TuneSettings::default();
+            own::tuned::train_tuned(&data, &settings, &tuning, &files, out, now, &mut show)
+        }
+        None => {
+            let encoder = trained::shipped("auto").ok().and_then(|trained| trained.vectors());
+            if encoder.is_none() {
+                output::say(&context.words(
+                    "The encoder cannot be used, so words alone are learnt from; `doctor` says more.",
+                    "Der Encoder ist nicht verwendbar, gelernt wird nur aus Wörtern; `doctor` sagt mehr.",
+                ));
+            }
+            own::train(&data, &settings, encoder.as_ref(), out, now, &mut show)
+        }
+    };
     bar.end();
     let scores = scores.map_err(|error| wrong(&error))?;
     if args.json {
         return output::json(&figures(&scores));
     }
     output::line(&told(context, &scores, &args.out))
+}
+
+/// The encoder to be tuned, if that is wanted.
+fn deep_files(args: &TrainArgs) -> Result<Option<DeepFiles>, CommandError> {
+    match (args.tune, deep::shipped()) {
+        (false, _) => Ok(None),
+        (true, Some(files)) => Ok(Some(files)),
+        (true, None) => Err(CommandError::refused(
+            "This program was built without an encoder, so there is nothing to tune.",
+            "Dieses Programm wurde ohne Encoder gebaut; es gibt nichts zu verfeinern.",
+        )),
+    }
 }
 
 /// What a person can mend is a refusal, and says how; a full disk is not.
@@ -68,6 +95,9 @@ fn wrong(error: &TrainError) -> CommandError {
         TrainError::TooFew(n) => format!(
             "{n} Zeilen sind zu wenige; jede Klasse braucht mindestens fünf, besser fünfzig."
         ),
+        TrainError::Encoder(_) => {
+            format!("Der Encoder konnte nicht verfeinert werden: {}", chain(error))
+        }
         TrainError::Folder(_) | TrainError::Weights(_) => {
             format!("Der Klassifikator konnte nicht geschrieben werden: {}", chain(error))
         }
@@ -219,16 +249,18 @@ fn encoder(args: &TrainArgs, base: &Path, corpus: &Corpus) -> Result<Vec<Score>,
             format!("Der Arbeitsordner lässt sich nicht anlegen: {what}"),
         )
     })?;
-    let plan = deep::Plan::default();
-    let folders = deep::Folders { base: base.to_owned(), work };
+    let plan = deep_stage::Plan::default();
+    let folders = deep_stage::Folders { base: base.to_owned(), work };
     let began = std::time::Instant::now();
     let mut say =
         |line: String| output::say(&format!("{:>6} s  {line}", began.elapsed().as_secs()));
-    let internal = |error: deep::DeepError| CommandError::Internal(error.into());
-    let pieces = deep::vocabulary(corpus, &plan, &folders, &mut say).map_err(internal)?;
-    let net = deep::distilled(corpus, &pieces, &plan, &folders, &mut say).map_err(internal)?;
-    let net = deep::tuned(net, corpus, &pieces, &plan, &folders, &mut say).map_err(internal)?;
-    deep::ship::ship(&net, &pieces, corpus, &plan, &args.out, Timestamp::now())
+    let internal = |error: deep_stage::DeepError| CommandError::Internal(error.into());
+    let pieces = deep_stage::vocabulary(corpus, &plan, &folders, &mut say).map_err(internal)?;
+    let net =
+        deep_stage::distilled(corpus, &pieces, &plan, &folders, &mut say).map_err(internal)?;
+    let net =
+        deep_stage::tuned(net, corpus, &pieces, &plan, &folders, &mut say).map_err(internal)?;
+    deep_stage::ship::ship(&net, &pieces, corpus, &plan, &args.out, Timestamp::now())
         .map_err(|error| CommandError::Internal(error.into()))
 }
 
@@ -300,9 +332,15 @@ mod tests {
         std::fs::write(&file, (0..30).map(line).collect::<String>()).unwrap();
         let data = own::read(&file).unwrap();
         let out = folder.path().join("out");
-        let scores =
-            own::train(&data, &OwnSettings::default(), &out, Timestamp::UNIX_EPOCH, &mut |_| {})
-                .unwrap();
+        let scores = own::train(
+            &data,
+            &OwnSettings::default(),
+            None,
+            &out,
+            Timestamp::UNIX_EPOCH,
+            &mut |_| {},
+        )
+        .unwrap();
         let told = told(&context(), &scores, &out);
         for part in ["accuracy", "macro-F1", "threshold", "1 delivery", "--classifier"] {
             assert!(told.contains(part), "{told}");

@@ -13,9 +13,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::classify::Input;
+use crate::classify::deep::Vectors;
 use crate::classify::fast::{Features, features};
 use crate::classify::heads::{likeliest, softmax};
-use crate::classify::own::{FILES, Own, OwnFile, Weights, each};
+use crate::classify::own::{Dense, FILES, Own, OwnFile, TUNED, Weights, each};
 use crate::classify::train::calibrate::above;
 use crate::classify::train::data::FileFact;
 use crate::classify::train::fast::Lot;
@@ -25,6 +26,7 @@ use crate::classify::train::recipe::Progress;
 
 #[cfg(test)]
 mod tests;
+pub mod tuned;
 
 /// How to learn.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, Deserialize)]
@@ -121,6 +123,9 @@ pub enum TrainError {
     /// The weights cannot be written.
     #[error("could not write the weights")]
     Weights(#[from] safetensors::SafeTensorError),
+    /// The encoder could not be tuned.
+    #[error("the encoder could not be tuned")]
+    Encoder(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// What came out.
@@ -217,6 +222,25 @@ fn line_of(bytes: &[u8]) -> Result<Option<Line>, &'static str> {
 pub fn train(
     data: &Data,
     settings: &OwnSettings,
+    encoder: Option<&Vectors>,
+    folder: &Path,
+    now: jiff::Timestamp,
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Result<OwnScores, TrainError> {
+    let scores = learn(data, settings, encoder, folder, now, tell)?;
+    // An encoder of an earlier training goes last: until then the earlier classifier works.
+    for name in TUNED {
+        remove(&folder.join(name))?;
+    }
+    debug_assert!(Own::load(folder).is_ok());
+    Ok(scores)
+}
+
+/// The same beside what lies in the folder.
+fn learn(
+    data: &Data,
+    settings: &OwnSettings,
+    encoder: Option<&Vectors>,
     folder: &Path,
     now: jiff::Timestamp,
     tell: &mut dyn FnMut(Progress<'_>),
@@ -224,18 +248,25 @@ pub fn train(
     let labels = labels(&data.lines)?;
     let error = |cause| FolderError::Write { path: folder.to_owned(), cause };
     std::fs::create_dir_all(folder).map_err(error)?;
-    let written = serde_json::to_value(settings).unwrap_or_default();
+    let encoder_id = encoder.map(|encoder| encoder.id.as_str());
+    let written = serde_json::json!({ "learning": settings, "encoder": encoder_id });
     let key = key(std::slice::from_ref(&data.file), &written);
 
-    let rows: Vec<Row> = data.lines.iter().map(|line| row(line, &labels)).collect();
-    let (kept, held) = split(&rows, labels.len(), settings);
-    let mut run = Run { settings, folder, key: &key, width: labels.len(), tell, done: 0 };
+    let rows = rows(&data.lines, &labels, encoder, tell);
+    let vectors: Vec<&[f32]> = rows.iter().filter_map(|row| row.vector.as_deref()).collect();
+    let dense = Dense::of(&vectors, labels.len());
+    let encoder_id = encoder_id.filter(|_| dense.is_some());
+    let (kept, held) = split(&rows, |row| row.class, labels.len(), settings);
+    let width = labels.len();
+    let mut run = Run { settings, folder, key: &key, width, dense, tell, done: 0 };
     let measured = run.learn(&kept, "held-out")?;
     let (scores, temperature) = score(&measured, &held, &labels, rows.len(), settings);
     let all: Vec<&Row> = rows.iter().collect();
     let weights = run.learn(&all, "everything")?;
 
-    let file = OwnFile { version: 1, labels, temperature, threshold: scores.threshold };
+    let threshold = scores.threshold;
+    let encoder = encoder_id.map(str::to_owned);
+    let file = OwnFile { version: 1, labels, temperature, threshold, encoder };
     write(&folder.join(FILES[1]), &weights.to_bytes()?)?;
     write(&folder.join(FILES[0]), &serde_json::to_vec_pretty(&file).unwrap_or_default())?;
     run.forget()?;
@@ -244,8 +275,6 @@ pub fn train(
     let stage = Stage { settings: written, key: key.clone(), scores: noted(&scores) };
     manifest.stages.insert("own".to_owned(), stage);
     manifest.write(folder, now)?;
-    // What was written must load: better told now than when the server starts.
-    debug_assert!(Own::load(folder).is_ok());
     Ok(scores)
 }
 
@@ -267,25 +296,44 @@ fn labels(lines: &[Line]) -> Result<Vec<String>, TrainError> {
 
 struct Row {
     features: Features,
+    /// What the encoder makes of the text, where there is one and the text is more than noise.
+    vector: Option<Vec<f32>>,
     class: usize,
 }
 
-fn row(line: &Line, labels: &[String]) -> Row {
-    let class = labels.binary_search(&line.label).unwrap_or_default();
-    Row { features: features(&Input::text(&line.text)), class }
+fn rows(
+    lines: &[Line],
+    labels: &[String],
+    encoder: Option<&Vectors>,
+    tell: &mut dyn FnMut(Progress<'_>),
+) -> Vec<Row> {
+    let mut rows = Vec::with_capacity(lines.len());
+    for (done, line) in lines.iter().enumerate() {
+        if encoder.is_some() && done.is_multiple_of(100) {
+            tell(Progress { done, of: lines.len(), what: "reading" });
+        }
+        let input = Input::text(&line.text);
+        rows.push(Row {
+            features: features(&input),
+            vector: encoder.and_then(|encoder| (encoder.of)(&input)),
+            class: labels.binary_search(&line.label).unwrap_or_default(),
+        });
+    }
+    rows
 }
 
 /// Of a class with fewer lines none is held out: it needs them all.
 const FEWEST_TO_HOLD_OUT: usize = 5;
 
 /// The same share of every class, drawn by lot.
-fn split<'r>(
-    rows: &'r [Row],
+fn split<'r, T>(
+    rows: &'r [T],
+    class: impl Fn(&T) -> usize,
     classes: usize,
     settings: &OwnSettings,
-) -> (Vec<&'r Row>, Vec<&'r Row>) {
-    let mut by_class: Vec<Vec<&Row>> = (0..classes).map(|_| Vec::new()).collect();
-    rows.iter().for_each(|row| by_class[row.class].push(row));
+) -> (Vec<&'r T>, Vec<&'r T>) {
+    let mut by_class: Vec<Vec<&'r T>> = (0..classes).map(|_| Vec::new()).collect();
+    rows.iter().for_each(|row| by_class[class(row)].push(row));
     let (mut kept, mut held) = (Vec::new(), Vec::new());
     let mut lot = Lot::new(settings.seed);
     for mut of_class in by_class {
@@ -303,6 +351,8 @@ struct Run<'r> {
     folder: &'r Path,
     key: &'r str,
     width: usize,
+    /// What learning begins with where there is an encoder.
+    dense: Option<Dense>,
     tell: &'r mut dyn FnMut(Progress<'_>),
     done: usize,
 }
@@ -347,34 +397,43 @@ impl Run<'_> {
     /// A checkpoint of the same data and settings; anything else is begun anew.
     fn resumed(&self, part: &str) -> (Learner, usize) {
         let read = std::fs::read(self.checkpoint(part)).ok();
-        let resumed = read.and_then(|bytes| Learner::from_bytes(&bytes, self.key, self.width));
-        resumed.unwrap_or_else(|| (Learner::new(self.width), 0))
+        let resumed =
+            read.and_then(|bytes| Learner::from_bytes(&bytes, self.key, self.width, &self.dense));
+        resumed.unwrap_or_else(|| (Learner::new(self.width, self.dense.clone()), 0))
     }
 
     fn forget(&self) -> Result<(), FolderError> {
         for part in ["held-out", "everything"] {
-            let path = self.checkpoint(part);
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(FolderError::Write { path, cause: error });
-                }
-                _ => {}
-            }
+            remove(&self.checkpoint(part))?;
         }
         Ok(())
+    }
+}
+
+/// How often the vector is left out of an update, so that the words alone learn to answer too.
+const WITHOUT_VECTOR: f32 = 0.15;
+
+fn remove(path: &Path) -> Result<(), FolderError> {
+    match std::fs::remove_file(path) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => {
+            Err(FolderError::Write { path: path.to_owned(), cause })
+        }
+        _ => Ok(()),
     }
 }
 
 struct Learner {
     weights: Weights,
     squares: Vec<f32>,
+    dense_squares: Vec<f32>,
     bias_squares: Vec<f32>,
 }
 
 impl Learner {
-    fn new(width: usize) -> Self {
+    fn new(width: usize, dense: Option<Dense>) -> Self {
         Learner {
-            weights: Weights::new(width),
+            dense_squares: vec![1e-3; dense.as_ref().map_or(0, |dense| dense.values.len())],
+            weights: Weights { dense, ..Weights::new(width) },
             squares: Vec::new(),
             bias_squares: vec![1.0; width],
         }
@@ -404,6 +463,15 @@ impl Learner {
                 *sum += weight * value * scale;
             }
         }
+        let numbers = self.numbers(row, settings.drop, lot);
+        if let Some(dense) = &self.weights.dense {
+            for (at, value) in &numbers {
+                let row = &dense.values[at * width..(at + 1) * width];
+                for (sum, weight) in logits.iter_mut().zip(row) {
+                    *sum += weight * value * scale;
+                }
+            }
+        }
         let mut gradient = softmax(&logits, 1.0);
         let even = settings.smoothing / width as f32;
         gradient.iter_mut().for_each(|share| *share -= even);
@@ -417,7 +485,30 @@ impl Learner {
                 rate,
             );
         }
+        if let Some(dense) = &mut self.weights.dense {
+            for (at, value) in numbers {
+                let range = at * width..(at + 1) * width;
+                step(
+                    &mut dense.values[range.clone()],
+                    &mut self.dense_squares[range],
+                    &gradient,
+                    value * scale,
+                    rate,
+                );
+            }
+        }
         step(&mut self.weights.bias, &mut self.bias_squares, &gradient, 1.0, rate);
+    }
+
+    /// The numbers of the encoder's vector that this update sees.
+    fn numbers(&self, row: &Row, drop: f32, lot: &mut Lot) -> Vec<(usize, f32)> {
+        let (Some(dense), Some(vector)) = (&self.weights.dense, &row.vector) else {
+            return Vec::new();
+        };
+        if lot.share() < WITHOUT_VECTOR {
+            return Vec::new();
+        }
+        dense.read(vector).into_iter().enumerate().filter(|_| lot.share() >= drop).collect()
     }
 
     fn to_bytes(&self, key: &str, epochs: usize) -> Result<Vec<u8>, safetensors::SafeTensorError> {
@@ -429,12 +520,15 @@ impl Learner {
             self.weights.index.iter().map(|(feature, row)| (*row, *feature)).collect();
         features.sort_unstable();
         let features: Vec<u8> = features.iter().flat_map(|(_, f)| f.to_le_bytes()).collect();
+        let dense: &[f32] = self.weights.dense.as_ref().map_or(&[], |dense| &dense.values);
         let parts = [
             ("features", features, Dtype::U32),
             ("values", floats(&self.weights.values), Dtype::F32),
             ("squares", floats(&self.squares), Dtype::F32),
             ("bias", floats(&self.weights.bias), Dtype::F32),
             ("bias_squares", floats(&self.bias_squares), Dtype::F32),
+            ("dense", floats(dense), Dtype::F32),
+            ("dense_squares", floats(&self.dense_squares), Dtype::F32),
         ];
         let views = parts
             .iter()
@@ -447,7 +541,14 @@ impl Learner {
         safetensors::serialize(views, Some(noted))
     }
 
-    fn from_bytes(bytes: &[u8], key: &str, width: usize) -> Option<(Self, usize)> {
+    /// `begun` is what learning with an encoder begins with: how its vectors are read is not
+    /// written down twice.
+    fn from_bytes(
+        bytes: &[u8],
+        key: &str,
+        width: usize,
+        begun: &Option<Dense>,
+    ) -> Option<(Self, usize)> {
         let (_, header) = safetensors::SafeTensors::read_metadata(bytes).ok()?;
         let noted = header.metadata().as_ref()?;
         if noted.get("key")? != key {
@@ -463,15 +564,19 @@ impl Learner {
             Some(words(name)?.into_iter().map(f32::from_le_bytes).collect())
         };
         let index = words("features")?.into_iter().map(u32::from_le_bytes).zip(0..).collect();
-        let weights = Weights { width, index, values: floats("values")?, bias: floats("bias")? };
-        let squares = floats("squares")?;
+        let values = floats("dense")?;
+        let dense = begun.clone().map(|begun| Dense { values, ..begun });
+        let (values, bias) = (floats("values")?, floats("bias")?);
+        let weights = Weights { width, index, values, bias, dense };
+        let (squares, dense_squares) = (floats("squares")?, floats("dense_squares")?);
+        let dense_length = weights.dense.as_ref().map_or(0, |dense| dense.values.len());
+        let begun_length = begun.as_ref().map_or(0, |begun| begun.values.len());
         let fits = weights.values.len() == weights.index.len() * width
             && squares.len() == weights.values.len()
-            && weights.bias.len() == width;
-        fits.then_some((
-            Learner { weights, squares, bias_squares: floats("bias_squares")? },
-            epochs,
-        ))
+            && weights.bias.len() == width
+            && (dense_length, dense_squares.len()) == (begun_length, begun_length);
+        let bias_squares = floats("bias_squares")?;
+        fits.then_some((Learner { weights, squares, dense_squares, bias_squares }, epochs))
     }
 }
 
@@ -490,8 +595,10 @@ fn score(
     lines: usize,
     settings: &OwnSettings,
 ) -> (OwnScores, f32) {
-    let logits: Vec<(Vec<f32>, usize)> =
-        held.iter().map(|row| (weights.logits(&row.features), row.class)).collect();
+    let logits: Vec<(Vec<f32>, usize)> = held
+        .iter()
+        .map(|row| (weights.logits(&row.features, row.vector.as_deref()), row.class))
+        .collect();
     let temperature = temperature(&logits);
     let guesses: Vec<(usize, usize, f32)> = logits
         .iter()

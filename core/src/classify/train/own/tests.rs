@@ -35,13 +35,13 @@ fn two_kinds_of_tickets_are_told_apart() {
     let folder = folder();
     let mut told = 0;
     let scores =
-        train(&tickets(), &OwnSettings::default(), folder.path(), now(), &mut |_| told += 1)
+        train(&tickets(), &OwnSettings::default(), None, folder.path(), now(), &mut |_| told += 1)
             .expect("trained");
     assert_eq!((scores.lines, scores.held_out), (40, 4));
     assert!(scores.accuracy > 0.9 && scores.unscored.is_empty());
     assert_eq!(told, 2 * OwnSettings::default().epochs);
     let own = Own::load(folder.path()).expect("loads");
-    let found = own.classify(&Input::text("Geld zurück bitte, Auftrag 99"));
+    let found = own.classify(&Input::text("Geld zurück bitte, Auftrag 99"), None);
     assert_eq!(found.label, "refund");
     let names = |name: &str| folder.path().join(name).exists();
     assert!(names("manifest.json") && !names("everything.part"));
@@ -52,15 +52,15 @@ fn an_interrupted_run_goes_on_and_ends_with_the_same() {
     let (whole, cut) = (folder(), folder());
     let settings = OwnSettings { epochs: 6, ..OwnSettings::default() };
     let data = tickets();
-    train(&data, &settings, whole.path(), now(), &mut |_| {}).expect("trained");
+    train(&data, &settings, None, whole.path(), now(), &mut |_| {}).expect("trained");
 
     // The first run stops after three passes: what it had written down then.
-    let key =
-        key(std::slice::from_ref(&data.file), &serde_json::to_value(&settings).expect("json"));
+    let written = serde_json::json!({ "learning": settings, "encoder": null });
+    let key = key(std::slice::from_ref(&data.file), &written);
     let labels = labels(&data.lines).expect("two");
-    let rows: Vec<Row> = data.lines.iter().map(|line| row(line, &labels)).collect();
-    let (kept, _) = split(&rows, 2, &settings);
-    let mut learner = Learner::new(2);
+    let rows = rows(&data.lines, &labels, None, &mut |_| {});
+    let (kept, _) = split(&rows, |row| row.class, 2, &settings);
+    let mut learner = Learner::new(2, None);
     for epoch in 0..3 {
         let mut lot = Lot::new(settings.seed + 1 + epoch as u64);
         let mut order = kept.clone();
@@ -71,7 +71,7 @@ fn an_interrupted_run_goes_on_and_ends_with_the_same() {
     let bytes = learner.to_bytes(&key, 3).expect("written");
     std::fs::write(cut.path().join("held-out.part"), bytes).expect("written");
     let mut passes = 0;
-    train(&data, &settings, cut.path(), now(), &mut |_| passes += 1).expect("trained");
+    train(&data, &settings, None, cut.path(), now(), &mut |_| passes += 1).expect("trained");
     assert_eq!(passes, 9, "three passes of twelve were done already");
     let read =
         |folder: &tempfile::TempDir| std::fs::read(folder.path().join("own.json")).expect("there");
@@ -99,11 +99,11 @@ fn one_label_or_too_few_lines_are_told() {
     let one = written("{\"text\":\"a\",\"label\":\"x\"}\n{\"text\":\"b\",\"label\":\"x\"}")
         .expect("readable");
     let folder = folder();
-    let error = train(&one, &OwnSettings::default(), folder.path(), now(), &mut |_| {});
+    let error = train(&one, &OwnSettings::default(), None, folder.path(), now(), &mut |_| {});
     assert!(error.expect_err("one label").to_string().contains("two different labels"));
     let few =
         written("{\"text\":\"a\",\"label\":1}\n{\"text\":\"b\",\"label\":2}").expect("readable");
-    let error = train(&few, &OwnSettings::default(), folder.path(), now(), &mut |_| {});
+    let error = train(&few, &OwnSettings::default(), None, folder.path(), now(), &mut |_| {});
     assert!(error.expect_err("too few").to_string().contains("at least five"));
 }
 
@@ -112,7 +112,8 @@ fn a_damaged_folder_says_which_file_and_what_to_do() {
     let folder = folder();
     let missing = Own::load(folder.path()).expect_err("empty").to_string();
     assert!(missing.contains("own.json") && missing.contains("stellwerk train"), "{missing}");
-    train(&tickets(), &OwnSettings::default(), folder.path(), now(), &mut |_| {}).expect("trained");
+    train(&tickets(), &OwnSettings::default(), None, folder.path(), now(), &mut |_| {})
+        .expect("trained");
     std::fs::write(folder.path().join("own.safetensors"), b"cut").expect("written");
     let damaged = Own::load(folder.path()).expect_err("damaged").to_string();
     assert!(damaged.contains("own.safetensors is damaged"), "{damaged}");
@@ -132,4 +133,62 @@ fn weights_survive_writing_within_a_step() {
     let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 7.0 / 127.0;
     assert!(read.values.iter().zip(&weights.values).all(close));
     assert!(Weights::from_bytes(&bytes, 4).is_err());
+}
+
+/// Vectors of two numbers that tell what the words do not: whether the order is even.
+fn seer() -> Vectors {
+    let of = |input: &Input| {
+        let number: u32 = input.text.rsplit(' ').next()?.parse().ok()?;
+        Some(vec![if number.is_multiple_of(2) { 1.0 } else { -1.0 }, 0.5])
+    };
+    Vectors { id: "seer".to_owned(), of: Box::new(of) }
+}
+
+#[test]
+fn what_only_the_encoder_sees_is_learnt_from_it_and_doubted_without_it() {
+    let mut lines = String::new();
+    for n in 0..120 {
+        let label = ["even", "odd"][n % 2];
+        lines.push_str(&format!(
+            "{{\"text\":\"Wie steht es um Auftrag {n}\",\"label\":\"{label}\"}}\n"
+        ));
+    }
+    let data = written(&lines).expect("readable");
+    let folder = folder();
+    let settings = OwnSettings::default();
+    let scores = train(&data, &settings, Some(&seer()), folder.path(), now(), &mut |_| {});
+    assert!(scores.expect("trained").accuracy > 0.9);
+    let own = Own::load(folder.path()).expect("loads");
+    assert_eq!(own.encoder(), Some("seer"));
+    let input = Input::text("Wie steht es um Auftrag 700");
+    let found = own.classify(&input, (seer().of)(&input).as_deref());
+    assert!(found.label == "even" && found.is_sure, "{found:?}");
+    assert!(!own.classify(&input, None).is_sure);
+}
+
+#[test]
+fn a_tuned_classifier_has_an_encoder_of_its_own_until_it_is_trained_without() {
+    let folder = folder();
+    let data = tickets();
+    let files = crate::classify::deep::shipped().expect("one ships");
+    let settings = OwnSettings { epochs: 3, ..OwnSettings::default() };
+    let tuning = tuned::TuneSettings { epochs: 2, ..tuned::TuneSettings::default() };
+    let scores =
+        tuned::train_tuned(&data, &settings, &tuning, &files, folder.path(), now(), &mut |_| {});
+    assert!(scores.expect("trained").accuracy > 0.9);
+    let own = Own::load(folder.path()).expect("loads");
+    assert!(own.encoder().is_none() && !own.is_quick(), "it needs nobody else's encoder");
+    let found = own.classify(&Input::text("Geld zurück bitte, Auftrag 99"), None);
+    assert_eq!(found.label, "refund");
+    let there = |name: &str| folder.path().join(name).exists();
+    assert!(there("encoder.safetensors") && !there("tuning.part") && !there("tuning-step.part"));
+
+    // Another encoder's weights are noticed.
+    let weights = folder.path().join("encoder.safetensors");
+    std::fs::write(&weights, &files.weights).expect("written");
+    assert!(Own::load(folder.path()).is_err());
+
+    train(&data, &settings, None, folder.path(), now(), &mut |_| {}).expect("trained");
+    assert!(!there("encoder.safetensors"));
+    assert!(Own::load(folder.path()).expect("loads").is_quick());
 }
