@@ -43,8 +43,11 @@ pub struct Vectors {
     /// The encoder's name: the SHA-256 of its weights, in hex.
     pub id: String,
     /// The vector of a request; `None` for noise.
-    pub of: Box<dyn Fn(&Input) -> Option<Vec<f32>>>,
+    pub of: Box<VectorOf>,
 }
+
+/// Gives the vector of a request.
+pub type VectorOf = dyn Fn(&Input) -> Option<Vec<f32>>;
 
 /// Why the encoder cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -341,10 +341,12 @@ impl Trained {
         // Windows are read alone. What only the whole shows both stages see at once, where it is
         // short enough for that; beyond it the fast one alone has read all.
         let fast = || self.fast_read(&Input::text(text)).shares.injection();
-        let whole = match text.len() {
-            ..=DEEP_WINDOW => injection,
-            ..=WHOLE => self.window(deep, text).map(|(shares, _)| shares.injection()),
-            _ => Some(far(fast())),
+        let whole = if text.len() <= DEEP_WINDOW {
+            injection
+        } else if text.len() <= WHOLE {
+            self.window(deep, text).map(|(shares, _)| shares.injection())
+        } else {
+            Some(far(fast()))
         };
         match (injection, whole) {
             (Some(found), Some(whole)) => (found.max(whole), entities),
