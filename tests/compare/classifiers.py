@@ -119,8 +119,8 @@ def main():
     kept = [r for r in ours if is_kept_back(r) and "turns" not in r and r["injection"] == 0]
     kept = [r for r in kept if r["complexity"] <= 0.2 or r["complexity"] >= 0.45]
     scores = [row["complexity"] for row in stellwerk(binary, [r["text"] for r in kept])]
-    hardness("Stellwerk", kept, scores, [0.0])
-    hardness("length of the prompt", kept, [len(r["text"]) for r in kept], [0.0])
+    hardness("Stellwerk", kept, scores, [])
+    hardness("length of the prompt", kept, [len(r["text"]) for r in kept], [])
     litellm_router(kept)
 
 
@@ -139,7 +139,8 @@ def hardness(name, kept, scores, took):
     for lang in ["de", "en"]:
         at = [i for i, row in enumerate(kept) if row["lang"] == lang]
         cells.append(f"{auc([scores[i] for i in at], [kept[i]['complexity'] >= 0.45 for i in at]):.3f}")
-    print(f"| {name} | {cells[0]} | {cells[1]} | {statistics.median(took):.2f} |", flush=True)
+    time_taken = f"{statistics.median(took):.2f}" if took else ""
+    print(f"| {name} | {cells[0]} | {cells[1]} | {time_taken} |", flush=True)
 
 
 def litellm_router(kept):
