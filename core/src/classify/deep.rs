@@ -15,7 +15,7 @@ use crate::classify::encoder::{
     Config, Encoder, EncoderError, Output, Tokenizer, Tokens, entities,
 };
 use crate::classify::heads::{Entity, EntitySpan, Logits};
-use crate::classify::plain::{is_noise, plain, unnamed_input};
+use crate::classify::plain::said;
 
 /// The encoder's files, as bytes.
 #[derive(Debug, Clone)]
@@ -157,11 +157,7 @@ impl Deep {
     /// What the encoder makes of what a person wrote, without what stood before it; `None` for
     /// noise, and where it has too much to do.
     pub fn vector(&self, input: &Input) -> Option<Vec<f32>> {
-        let input = &unnamed_input(input);
-        if is_noise(&input.text) {
-            return None;
-        }
-        let text = plain(&input.text);
+        let text = said(input)?;
         let tokens = self.tokenizer.encode(&text, "", self.config.max_tokens).ok()?;
         Some(self.outputs(vec![tokens]).inspect_err(told).ok()?.pop()?.pooled)
     }

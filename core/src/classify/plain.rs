@@ -26,6 +26,13 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(closed_up(&plain))
 }
 
+/// What a person said, for whoever reads it alone: as a person reads it, without placeholders and
+/// what stood before it. `None` for noise.
+pub(super) fn said(input: &Input) -> Option<String> {
+    let text = unnamed(&input.text);
+    (!is_noise(&text)).then(|| plain(&text).into_owned())
+}
+
 /// The request without placeholders; nothing is copied where there are none.
 pub(super) fn unnamed_input(input: &Input) -> Cow<'_, Input> {
     let is_free = |text: &String| matches!(unnamed(text), Cow::Borrowed(_));

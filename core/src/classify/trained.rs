@@ -19,7 +19,7 @@ use crate::classify::fast::{Fast, FastError, features};
 use crate::classify::heads::{
     Calibration, EntitySpan, Head, HeadsFile, Logits, Shares, decode, likeliest,
 };
-use crate::classify::plain::{is_noise, plain, unnamed_input};
+use crate::classify::plain::{is_noise, plain, said, unnamed_input};
 use crate::classify::{Classifier, Input, language};
 use crate::trace::Classification;
 
@@ -289,9 +289,7 @@ impl Trained {
     /// What the encoder makes of what a person wrote, for classifiers of one's own: as many numbers
     /// as its heads read. Without what stood before it, since they learn from single lines. `None` without a deep stage, for noise, and where it has too much to do.
     pub fn vector(&self, input: &Input) -> Option<Vec<f32>> {
-        let input = &unnamed_input(input);
-        let deep = self.deep.as_ref().filter(|_| !is_noise(&input.text))?;
-        let read = self.deep_read(deep, &plain(&input.text), "")?;
+        let read = self.deep_read(self.deep.as_ref()?, &said(input)?, "")?;
         Some(read.vector.to_vec())
     }
 
